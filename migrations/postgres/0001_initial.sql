@@ -40,7 +40,7 @@ CREATE INDEX grants_by_account ON grants (account_id);
 CREATE TABLE signing_keys (
     id          TEXT COLLATE "C" PRIMARY KEY,
     algorithm   TEXT COLLATE "C" NOT NULL,
-    private_key TEXT COLLATE "C" NOT NULL, -- PKCS #8 in PEM
+    private_key TEXT COLLATE "C" NOT NULL, -- PKCS #8, base64
     public_x    TEXT COLLATE "C" NOT NULL, -- coordinates of the public point, base64url
     public_y    TEXT COLLATE "C" NOT NULL,
     created_ms  BIGINT NOT NULL,

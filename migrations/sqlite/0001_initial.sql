@@ -40,7 +40,7 @@ CREATE INDEX grants_by_account ON grants (account_id);
 CREATE TABLE signing_keys (
     id          TEXT    PRIMARY KEY,
     algorithm   TEXT    NOT NULL,
-    private_key TEXT    NOT NULL, -- PKCS #8 in PEM
+    private_key TEXT    NOT NULL, -- PKCS #8, base64
     public_x    TEXT    NOT NULL, -- coordinates of the public point, base64url
     public_y    TEXT    NOT NULL,
     created_ms  INTEGER NOT NULL,

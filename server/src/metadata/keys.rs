@@ -10,7 +10,7 @@ pub struct SigningKeyRow {
     pub id: String,
     /// The only algorithm that it is used with.
     pub algorithm: String,
-    /// PKCS #8, PEM.
+    /// PKCS #8, base64.
     pub private_key: String,
     /// Public point, base64url.
     pub public_x: String,

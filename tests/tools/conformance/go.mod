@@ -1,4 +1,5 @@
-module cove.invalid/tests/tools/conformance
+// Pins the conformance suite of the OCI distribution specification; tests/run builds it.
+module cove/tests/tools/conformance
 
 go 1.24.0
 

@@ -1,4 +1,5 @@
-module cove.invalid/tests/tools/crane
+// Pins crane, a registry client; tests/run builds it.
+module cove/tests/tools/crane
 
 go 1.25.0
 

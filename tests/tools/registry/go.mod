@@ -1,4 +1,5 @@
-module cove.invalid/tests/tools/registry
+// Pins the registry of the distribution project, for comparison; tests/run builds it.
+module cove/tests/tools/registry
 
 go 1.26.0
 

@@ -1,4 +1,5 @@
-module cove.invalid/tests/tools/versitygw
+// Pins versitygw, an S3 server over a folder; tests/run builds it.
+module cove/tests/tools/versitygw
 
 go 1.25.0
 
