@@ -1,1 +1,58 @@
-//! x
+//! What the whole-process tests of Cove are made of: types that own a process (the server, PostgreSQL, an S3
+//! server, dockerd, containerd) and clean up when they are dropped, the registry clients behind one trait, and
+//! images made from nothing.
+//!
+//! The tests themselves are under `tests/suite`, and `tests/run` runs them: it installs the programs that they
+//! need and builds `cove-server`. Nothing here touches what the machine's own daemons and users have: every
+//! process has its own folder, ports and configuration, and all traffic stays on 127.0.0.1.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+pub mod clients;
+mod command;
+mod containerd;
+mod digest;
+mod dockerd;
+mod image;
+mod port;
+mod postgres;
+mod process;
+mod registry;
+mod s3;
+mod scratch;
+mod server;
+
+use std::path::{Path, PathBuf};
+
+pub use command::{Cmd, Finished};
+pub use containerd::Containerd;
+pub use digest::{sha256, sha256_of_file};
+pub use dockerd::Dockerd;
+pub use image::{Artifact, Image, Index, Noise};
+pub use port::free_port;
+pub use postgres::Postgres;
+pub use process::{Process, wait_until};
+pub use registry::{Answer, Login, Registry, Served, add_query, media_type};
+pub use s3::S3;
+pub use scratch::Scratch;
+pub use server::{Server, ServerBuilder};
+
+/// A program that `tests/run` has built from `tests/tools`.
+pub fn tool(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/bin").join(name);
+    assert!(path.exists(), "{} is not there: run `tests/run` once, which builds it", path.display());
+    path
+}
+
+/// The folder that cargo builds into for this profile (`target/debug`).
+fn build_folder() -> PathBuf {
+    // This program is target/debug/deps/NAME-HASH.
+    let program = std::env::current_exe().expect("the path of this program");
+    program.ancestors().nth(2).expect("a test program lies in target/debug/deps").to_owned()
+}
+
+/// A folder under `target/` for what is costly to make and the same in every run.
+pub fn cache_folder() -> PathBuf {
+    let folder = build_folder().parent().expect("target/debug has a parent").join("tests/cache");
+    std::fs::create_dir_all(&folder).expect("make the cache folder");
+    folder
+}

@@ -8,6 +8,7 @@ use super::connection::{Connection, execute, fetch_all, fetch_optional, transact
 use super::garbage::{ReviewKind, discard, review};
 use super::repositories::{ensure_repository, repository_id};
 use super::rights::{Viewer, visible_condition};
+use super::uploads::{Progress, record_object};
 use super::{MetadataError, MetadataStore, Result, as_ms, now_ms, size_to_store, stored_size};
 
 /// A blob that may be read.
@@ -24,16 +25,12 @@ pub struct StoredBlob {
 /// What a finished upload becomes.
 #[derive(Debug)]
 pub struct FinishedUpload<'a> {
-    /// The upload.
-    pub id: &'a str,
-    /// The writer number under which its bytes were written.
-    pub writer: i64,
+    /// The last progress of the upload: all its bytes are durable.
+    pub last: Progress<'a>,
     /// Where the blob is linked.
     pub repository: &'a RepositoryName,
     /// Digest of the bytes.
     pub digest: &'a Digest,
-    /// Number of bytes.
-    pub size: u64,
     /// Content of the same digest that was looked at and found damaged or gone: the new bytes replace it.
     pub damaged: Option<&'a str>,
 }
@@ -163,21 +160,24 @@ impl MetadataStore {
     pub async fn finish_upload(&self, upload: &FinishedUpload<'_>) -> Result<()> {
         let now = now_ms();
         transaction!(self, tx => {
-            let ended = "DELETE FROM uploads WHERE id = $1 AND writer = $2";
-            if execute!(tx, ended, upload.id, upload.writer)? == 0 {
+            let Progress { id, writer, size, .. } = upload.last;
+            if execute!(tx, "DELETE FROM uploads WHERE id = $1 AND writer = $2", id, writer)? == 0 {
                 return Err(MetadataError::StaleWriter);
             }
+            record_object(&mut tx, &upload.last).await?;
+            // An object without bytes was never made: the empty blob has none.
+            execute!(tx, "DELETE FROM objects WHERE content = $1 AND length = 0", id)?;
             match content_for_update(&mut tx, upload.digest).await? {
                 None => {
                     let sql = "INSERT INTO blobs (digest, size, content, created_ms) VALUES ($1, $2, $3, $4)";
-                    execute!(tx, sql, upload.digest.as_str(), size_to_store(upload.size), upload.id, now)?;
+                    execute!(tx, sql, upload.digest.as_str(), size_to_store(size), id, now)?;
                 }
                 Some(old) if upload.damaged == Some(old.as_str()) => {
                     let sql = "UPDATE blobs SET content = $2, size = $3 WHERE digest = $1";
-                    execute!(tx, sql, upload.digest.as_str(), upload.id, size_to_store(upload.size))?;
+                    execute!(tx, sql, upload.digest.as_str(), id, size_to_store(size))?;
                     discard(&mut tx, &old, now).await?;
                 }
-                Some(_) => discard(&mut tx, upload.id, now).await?,
+                Some(_) => discard(&mut tx, id, now).await?,
             }
             self.link(&mut tx, upload.repository, upload.digest).await
         })

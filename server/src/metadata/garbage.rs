@@ -145,6 +145,12 @@ impl MetadataStore {
         rows.into_iter().map(object).collect()
     }
 
+    /// Whether an object has a row.
+    pub async fn knows_object(&self, key: &str) -> Result<bool> {
+        let mut connection = self.read().await?;
+        Ok(fetch_optional!(connection, (String,), "SELECT key FROM objects WHERE key = $1", key)?.is_some())
+    }
+
     /// Every blob (digest, size, content), for a check, `limit` at a time in the order of their digests.
     pub async fn all_blobs(&self, after: &str, limit: u32) -> Result<Vec<(String, u64, String)>> {
         let mut connection = self.read().await?;

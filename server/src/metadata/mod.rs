@@ -81,6 +81,19 @@ pub enum MetadataError {
     Exists(String),
 }
 
+impl MetadataError {
+    /// Whether there is no room left.
+    pub fn is_full(&self) -> bool {
+        match self {
+            // SQLITE_FULL, and PostgreSQL's disk_full.
+            MetadataError::Database(sqlx::Error::Database(error)) => {
+                matches!(error.code().as_deref(), Some("13" | "53100"))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Result of a question to the database.
 pub type Result<T> = std::result::Result<T, MetadataError>;
 

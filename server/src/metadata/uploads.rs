@@ -115,10 +115,7 @@ impl MetadataStore {
             if changed == 0 {
                 return Err(MetadataError::StaleWriter);
             }
-            let (multipart, parts) = progress.multipart.unzip();
-            let sql = "UPDATE objects SET length = $2, multipart = $3, parts = $4 WHERE key = $1";
-            execute!(tx, sql, progress.key, size_to_store(progress.length), multipart, parts)?;
-            Ok(())
+            record_object(&mut tx, progress).await
         })
     }
 
@@ -162,4 +159,12 @@ async fn still_writer(tx: &mut super::Connection, id: &str, writer: i64) -> Resu
         0 => Err(MetadataError::StaleWriter),
         _ => Ok(()),
     }
+}
+
+/// Records how much of the object that is being written is durable.
+pub(super) async fn record_object(tx: &mut super::Connection, progress: &Progress<'_>) -> Result<()> {
+    let (multipart, parts) = progress.multipart.unzip();
+    let sql = "UPDATE objects SET length = $2, multipart = $3, parts = $4 WHERE key = $1";
+    execute!(tx, sql, progress.key, size_to_store(progress.length), multipart, parts)?;
+    Ok(())
 }

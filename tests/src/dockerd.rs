@@ -1,0 +1,49 @@
+//! A dockerd of one's own.
+
+use std::time::Duration;
+
+use crate::{Cmd, Containerd, Process, Scratch};
+
+/// A private docker daemon, with its own containerd, socket and folders. It makes no networks and no rules.
+///
+/// It keeps images in docker's own store, not in containerd's: that is what most installed daemons do, and
+/// containerd's way of pulling is tested by `ctr`.
+pub struct Dockerd {
+    // In the order in which they must go.
+    process: Process,
+    _containerd: Containerd,
+    folder: Scratch,
+}
+
+impl Dockerd {
+    /// Starts it.
+    pub fn start() -> Self {
+        let containerd = Containerd::start();
+        let folder = Scratch::new("dockerd");
+        let configuration = folder.write("daemon.json", r#"{ "features": { "containerd-snapshotter": false } }"#);
+        let process = Cmd::new("dockerd")
+            .arg("--config-file")
+            .arg(configuration)
+            .args(["--host", &format!("unix://{}", folder.join("sock").display())])
+            .arg("--data-root")
+            .arg(folder.folder("data"))
+            .arg("--exec-root")
+            .arg(folder.folder("exec"))
+            .arg("--pidfile")
+            .arg(folder.join("pid"))
+            .arg("--containerd")
+            .arg(containerd.socket())
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"])
+            .args(["--default-runtime=runc", "--group="])
+            .start(&folder.join("log"));
+        let mut dockerd = Self { process, _containerd: containerd, folder };
+        let info = Cmd::new("docker").args(["--host", &dockerd.host(), "info"]);
+        dockerd.process.wait_ready(Duration::from_secs(60), || info.run().succeeded());
+        dockerd
+    }
+
+    /// What `docker --host` takes.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.folder.join("sock").display())
+    }
+}
