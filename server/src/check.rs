@@ -21,6 +21,8 @@ pub struct Report {
     pub hashed_bytes: u64,
     /// What is wrong, a line each.
     pub problems: Vec<String>,
+    /// Keys of the objects that the database does not know; `problems` names them too.
+    pub unknown: Vec<String>,
 }
 
 /// Compares. Works beside a running server: what changes meanwhile is looked at twice before it is a problem.
@@ -69,7 +71,9 @@ async fn compare_objects(store: &MetadataStore, blobs: &BlobStore, report: &mut 
             let enough = found.is_some_and(|found| found >= object.length);
             if object.length > 0 && object.multipart.is_none() && !enough {
                 let now = blobs.length(&object.key).await?;
-                let known = store.objects(&object.content).await?.iter().any(|now| now.key == object.key);
+                // Looked up again, and not in the middle of being deleted.
+                let known = store.objects(&object.content).await?.iter().any(|now| now.key == object.key)
+                    && !store.is_garbage(&object.content).await?;
                 if known && now.is_none_or(|now| now < object.length) {
                     let problem = format!("object {}: {} bytes recorded, {now:?} found", object.key, object.length);
                     report.problems.push(problem);
@@ -85,6 +89,7 @@ async fn compare_objects(store: &MetadataStore, blobs: &BlobStore, report: &mut 
         // Gone from the database and being deleted right now, or unknown.
         if blobs.length(&key).await?.is_some() && !store.knows_object(&key).await? {
             report.problems.push(format!("object {key}: {length} bytes that the database does not know"));
+            report.unknown.push(key);
         }
     }
     Ok(())

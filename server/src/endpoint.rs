@@ -72,6 +72,21 @@ impl Endpoint {
         }
     }
 
+    /// The digest in the path, where there is one.
+    pub fn digest(&self) -> Option<&Digest> {
+        match self {
+            Endpoint::Blob(_, digest)
+            | Endpoint::Referrers(_, digest)
+            | Endpoint::Manifest(_, ManifestReference::Digest(digest)) => Some(digest),
+            Endpoint::Base
+            | Endpoint::Catalog
+            | Endpoint::Tags(_)
+            | Endpoint::Manifest(_, ManifestReference::Tag(_))
+            | Endpoint::Uploads(_)
+            | Endpoint::Upload(..) => None,
+        }
+    }
+
     /// What somebody is told who may not know whether the thing exists: the same as when it does not.
     pub fn absent(&self) -> Error {
         match self {

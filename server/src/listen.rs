@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
@@ -114,7 +115,7 @@ fn load(certificate: &Path, key: &Path) -> io::Result<Arc<CertifiedKey>> {
 }
 
 /// Serves until `stop` becomes true; then accepts no more connections, lets running requests finish for `limit`
-/// at most, and returns.
+/// at most, and returns the time at which that limit is over.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -122,7 +123,7 @@ pub async fn serve(
     idle: Duration,
     mut stop: watch::Receiver<bool>,
     limit: Duration,
-) {
+) -> Instant {
     let graceful = GracefulShutdown::new();
     let acceptor = tls.as_ref().map(Tls::acceptor);
     if let Some(tls) = tls {
@@ -159,10 +160,12 @@ pub async fn serve(
         });
     }
     drop(listener);
+    let deadline = Instant::now() + limit;
     tracing::info!("stopping: running requests may finish");
-    if tokio::time::timeout(limit, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout_at(deadline, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests were still running and are cut off");
     }
+    deadline
 }
 
 async fn converse<S>(
@@ -174,7 +177,10 @@ async fn converse<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let spoken = Arc::new(AtomicBool::new(false));
+    let speaks = spoken.clone();
     let service = router.map_request(move |mut request: Request<Incoming>| {
+        speaks.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer { address, tls });
         request.map(axum::body::Body::new)
     });
@@ -189,7 +195,14 @@ async fn converse<S>(
         .max_header_list_size(HEADER_LIMIT as u32)
         .adaptive_window(true);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
+    let mut connection = std::pin::pin!(watcher.watch(connection.into_owned()));
+    // hyper's own time-out begins when it knows which version of HTTP is spoken, so not with a silent client.
+    let ended = match tokio::time::timeout(HEADER_TIMEOUT, &mut connection).await {
+        Ok(ended) => ended,
+        Err(_) if spoken.load(Ordering::Relaxed) => connection.await,
+        Err(_) => return tracing::debug!(%address, "no request came in time"),
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, %address, "connection ended");
     }
 }

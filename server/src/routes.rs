@@ -57,12 +57,17 @@ async fn answer(server: &Arc<Server>, parts: http::request::Parts, body: &mut Op
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     let origin = Origin::of(server, &parts.headers, authority, peer);
     let method = parts.method.clone();
+    let log = parts.extensions.get::<AccessLog>();
+    if let Some(log) = log {
+        log.endpoint(&endpoint);
+        log.client(origin.client);
+    }
     let (principal, visible) = match authorise(server, &endpoint, &method, &parts.headers, &origin).await? {
         Authorised::Yes(principal) => (principal, true),
         Authorised::Hidden(principal) => (principal, false),
     };
-    if let Some(log) = parts.extensions.get::<AccessLog>() {
-        log.caller(principal.name(), origin.client);
+    if let Some(log) = log {
+        log.principal(principal.name());
     }
     let call = Call { principal, parts, origin };
     if let (Endpoint::Referrers(name, digest), true) = (&endpoint, reads(&method)) {
@@ -126,7 +131,8 @@ async fn wrap(State(_server): State<Arc<Server>>, mut request: Request, next: Ne
     let log = AccessLog::new(&id, &request, Instant::now());
     request.extensions_mut().insert(log.clone());
     let span = tracing::info_span!("request", id);
-    let handled = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let handled =
+        std::panic::AssertUnwindSafe(next.run(log.count(request))).catch_unwind().instrument(span.clone()).await;
     let mut response = handled.unwrap_or_else(|_| span.in_scope(|| Error::Broken.into_response()));
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::Error as _;
@@ -87,9 +88,8 @@ pub struct Settings {
     )]
     pub s3_secret_key: Option<String>,
     /// With an S3 end point, put the bucket into the host name
-    #[arg(long, env = "COVE_S3_VIRTUAL_HOST_STYLE", global = true, help_heading = "State")]
-    #[serde(default)]
-    pub s3_virtual_host_style: bool,
+    #[arg(long, env = "COVE_S3_VIRTUAL_HOST_STYLE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "false", value_parser = BoolishValueParser::new(), global = true, help_heading = "State")]
+    pub s3_virtual_host_style: Option<bool>,
 
     /// Address to listen on [default: 127.0.0.1:5000]
     #[arg(long, env = "COVE_LISTEN", value_name = "ADDRESS")]
@@ -108,9 +108,8 @@ pub struct Settings {
     #[arg(long, env = "COVE_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// No accounts: everybody may do everything; loopback addresses only
-    #[arg(long, env = "COVE_NO_AUTH")]
-    #[serde(default)]
-    pub no_auth: bool,
+    #[arg(long, env = "COVE_NO_AUTH", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "false", value_parser = BoolishValueParser::new())]
+    pub no_auth: Option<bool>,
     /// Password of the administrator `admin` at the first start [default: a random one, printed once]
     #[arg(skip)]
     pub admin_password: Option<String>,
@@ -118,9 +117,8 @@ pub struct Settings {
     #[arg(long, env = "COVE_DEFAULT_VISIBILITY", value_name = "VISIBILITY")]
     pub default_visibility: Option<Visibility>,
     /// Accept image manifests whose blobs are not here
-    #[arg(long, env = "COVE_SPARSE_IMAGES")]
-    #[serde(default)]
-    pub sparse_images: bool,
+    #[arg(long, env = "COVE_SPARSE_IMAGES", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "false", value_parser = BoolishValueParser::new())]
+    pub sparse_images: Option<bool>,
     /// How long unused content is kept [default: 24h]
     #[arg(long, env = "COVE_GC_GRACE", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(deserialize_with = "duration")]
@@ -178,16 +176,16 @@ impl Settings {
             s3_region: self.s3_region.or(other.s3_region),
             s3_access_key: self.s3_access_key.or(other.s3_access_key),
             s3_secret_key: self.s3_secret_key.or(other.s3_secret_key),
-            s3_virtual_host_style: self.s3_virtual_host_style || other.s3_virtual_host_style,
+            s3_virtual_host_style: self.s3_virtual_host_style.or(other.s3_virtual_host_style),
             listen: self.listen.or(other.listen),
             public_url: self.public_url.or(other.public_url),
             trusted_proxy: if self.trusted_proxy.is_empty() { other.trusted_proxy } else { self.trusted_proxy },
             tls_certificate: self.tls_certificate.or(other.tls_certificate),
             tls_key: self.tls_key.or(other.tls_key),
-            no_auth: self.no_auth || other.no_auth,
+            no_auth: self.no_auth.or(other.no_auth),
             admin_password: self.admin_password.or(other.admin_password),
             default_visibility: self.default_visibility.or(other.default_visibility),
-            sparse_images: self.sparse_images || other.sparse_images,
+            sparse_images: self.sparse_images.or(other.sparse_images),
             gc_grace: self.gc_grace.or(other.gc_grace),
             upload_expiry: self.upload_expiry.or(other.upload_expiry),
             idle_timeout: self.idle_timeout.or(other.idle_timeout),
@@ -221,13 +219,23 @@ impl Settings {
             region: self.s3_region.clone(),
             access_key: self.s3_access_key.clone(),
             secret_key: self.s3_secret_key.clone(),
-            virtual_host_style: self.s3_virtual_host_style,
+            virtual_host_style: self.s3_virtual_host_style.unwrap_or_default(),
         }
     }
 
     /// The address to listen on.
     pub fn listen(&self) -> SocketAddr {
         self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5000)))
+    }
+
+    /// There are no accounts.
+    pub fn no_auth(&self) -> bool {
+        self.no_auth.unwrap_or_default()
+    }
+
+    /// Images may lack blobs.
+    pub fn sparse_images(&self) -> bool {
+        self.sparse_images.unwrap_or_default()
     }
 
     /// Visibility of new repositories.
@@ -257,7 +265,7 @@ impl Settings {
 
     /// Checks what only makes sense together.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        if self.no_auth && !self.listen().ip().is_loopback() {
+        if self.no_auth() && !self.listen().ip().is_loopback() {
             return Err(SettingsError::OpenToAll(self.listen()));
         }
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
@@ -295,17 +303,17 @@ impl fmt::Display for Settings {
         line("s3-region", optional(&self.s3_region))?;
         line("s3-access-key", secret(&self.s3_access_key))?;
         line("s3-secret-key", secret(&self.s3_secret_key))?;
-        line("s3-virtual-host-style", Some(self.s3_virtual_host_style.to_string()))?;
+        line("s3-virtual-host-style", Some(self.s3_virtual_host_style.unwrap_or_default().to_string()))?;
         line("listen", Some(text(&self.listen().to_string())))?;
         line("public-url", optional(&self.public_url))?;
         let proxies: Vec<String> = self.trusted_proxy.iter().map(|network| text(&network.to_string())).collect();
         line("trusted-proxy", Some(format!("[{}]", proxies.join(", "))))?;
         line("tls-certificate", path(&self.tls_certificate))?;
         line("tls-key", path(&self.tls_key))?;
-        line("no-auth", Some(self.no_auth.to_string()))?;
+        line("no-auth", Some(self.no_auth().to_string()))?;
         line("admin-password", secret(&self.admin_password))?;
         line("default-visibility", Some(text(self.default_visibility().as_str())))?;
-        line("sparse-images", Some(self.sparse_images.to_string()))?;
+        line("sparse-images", Some(self.sparse_images().to_string()))?;
         line("gc-grace", Some(time(self.gc_grace())))?;
         line("upload-expiry", Some(time(self.upload_expiry())))?;
         line("idle-timeout", Some(time(self.idle_timeout())))?;
@@ -362,12 +370,12 @@ mod tests {
         let settings = flags.or(file);
         assert_eq!(settings.listen().port(), 2);
         assert_eq!(settings.gc_grace(), Duration::from_secs(7200));
-        assert!(settings.no_auth);
+        assert!(settings.no_auth());
     }
 
     #[test]
     fn what_does_not_fit_together_is_refused() {
-        let open = Settings { no_auth: true, listen: Some(([0, 0, 0, 0], 5000).into()), ..Default::default() };
+        let open = Settings { no_auth: Some(true), listen: Some(([0, 0, 0, 0], 5000).into()), ..Default::default() };
         assert!(matches!(open.validate(), Err(SettingsError::OpenToAll(_))));
         let half = Settings { tls_key: Some("key.pem".into()), ..Default::default() };
         assert!(matches!(half.validate(), Err(SettingsError::HalfTls)));

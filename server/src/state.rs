@@ -12,6 +12,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Weighter};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::auth::{Authenticator, Principal, SigningKeys};
 use crate::blobs::BlobStore;
@@ -123,15 +124,15 @@ impl Server {
         receiver.await.unwrap_or(Err(Error::Broken))
     }
 
-    /// Waits until all such work is done, or `limit` is over. Returns how many pieces were cut off.
-    pub async fn drain(&self, limit: Duration) -> usize {
+    /// Waits until all such work is done, or `deadline` has come. Returns how many pieces were cut off.
+    pub async fn drain(&self, deadline: Instant) -> usize {
         self.stopping.store(true, Ordering::Relaxed);
         let mut tasks = {
             let mut tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             std::mem::take(&mut *tasks)
         };
         let all = async { while tasks.join_next().await.is_some() {} };
-        tokio::time::timeout(limit, all).await.ok();
+        tokio::time::timeout_at(deadline, all).await.ok();
         tasks.len()
     }
 

@@ -29,7 +29,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
             socket = folder.join("sock").display(),
         );
         let configuration = folder.write("config.toml", configuration);
-        let mut process = Cmd::new("containerd").arg("--config").arg(configuration).start(&folder.join("log"));
+        let mut process = Cmd::new("containerd")
+            .args(["--log-level", "warn"])
+            .arg("--config")
+            .arg(configuration)
+            .start(&folder.join("log"));
         let socket = folder.join("sock");
         process.wait_ready(Duration::from_secs(60), || {
             socket.exists() && Cmd::new("ctr").arg("--address").arg(&socket).args(["version"]).run().succeeded()

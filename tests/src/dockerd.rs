@@ -34,7 +34,7 @@ impl Dockerd {
             .arg("--containerd")
             .arg(containerd.socket())
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"])
-            .args(["--default-runtime=runc", "--group="])
+            .args(["--default-runtime=runc", "--group=", "--log-level=warn"])
             .start(&folder.join("log"));
         let mut dockerd = Self { process, _containerd: containerd, folder };
         let info = Cmd::new("docker").args(["--host", &dockerd.host(), "info"]);

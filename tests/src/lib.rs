@@ -9,32 +9,42 @@
 
 pub mod clients;
 mod command;
+mod conformance;
 mod containerd;
+mod dice;
 mod digest;
 mod dockerd;
 mod image;
+mod loop_disk;
 mod port;
 mod postgres;
 mod process;
+mod pusher;
 mod registry;
 mod s3;
 mod scratch;
 mod server;
+mod wire;
 
 use std::path::{Path, PathBuf};
 
 pub use command::{Cmd, Finished};
+pub use conformance::Conformance;
 pub use containerd::Containerd;
+pub use dice::Dice;
 pub use digest::{sha256, sha256_of_file};
 pub use dockerd::Dockerd;
 pub use image::{Artifact, Image, Index, Noise};
+pub use loop_disk::LoopDisk;
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Process, wait_until};
+pub use pusher::{Pusher, Pushers, Workload};
 pub use registry::{Answer, Login, Registry, Served, add_query, media_type};
 pub use s3::S3;
 pub use scratch::Scratch;
 pub use server::{Server, ServerBuilder};
+pub use wire::Wire;
 
 /// A program that `tests/run` has built from `tests/tools`.
 pub fn tool(name: &str) -> PathBuf {

@@ -216,9 +216,13 @@ impl Registry {
 
     /// GETs a manifest, whatever comes of it.
     pub fn manifest(&self, repository: &str, reference: &str) -> Answer {
+        self.ask_manifest("GET", repository, reference)
+    }
+
+    fn ask_manifest(&self, method: &str, repository: &str, reference: &str) -> Answer {
         use media_type::{DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST};
         let accept = format!("{MANIFEST}, {INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}");
-        self.send("GET", &manifest_path(repository, reference), &[("Accept", &accept)], ())
+        self.send(method, &manifest_path(repository, reference), &[("Accept", &accept)], ())
     }
 
     /// GETs a manifest, checks that HEAD, the headers and the digest agree with it, and that everything it
@@ -229,7 +233,7 @@ impl Registry {
         assert_eq!(answer.header("Docker-Content-Digest"), digest, "{}", answer.request);
         assert_eq!(answer.header("Content-Length"), answer.body.len().to_string(), "{}", answer.request);
         let media_type = answer.header("Content-Type");
-        let head = self.head(&manifest_path(repository, reference)).expect(200);
+        let head = self.ask_manifest("HEAD", repository, reference).expect(200);
         for name in ["Docker-Content-Digest", "Content-Type", "Content-Length"] {
             assert_eq!(head.header(name), answer.header(name), "{name} of {}", head.request);
         }

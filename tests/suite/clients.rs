@@ -36,9 +36,13 @@ impl Cove {
         self.server.as_user(&self.alice)
     }
 
-    /// The complete reference of what stands in one of alice's repositories.
+    /// The complete reference of the tag `1` in one of alice's repositories.
     fn reference(&self, repository: &str) -> String {
-        format!("{}/alice/{repository}:1", self.server.address())
+        self.tagged(repository, "1")
+    }
+
+    fn tagged(&self, repository: &str, tag: &str) -> String {
+        format!("{}/alice/{repository}:{tag}", self.server.address())
     }
 
     /// Fetches by plain HTTP, with every byte checked.
@@ -211,9 +215,9 @@ fn artifacts_about_an_image() {
     // Copies keep the subject, and so a copied artifact is found from the copied image.
     let by_digest = |repository: &str, digest: &str| format!("{}/alice/{repository}@{digest}", cove.server.address());
     crane.copy(&cove.reference("image"), &cove.reference("copy"));
-    crane.copy(&by_digest("image", &bill.digest()), &cove.reference("copy").replace(":1", ":bill"));
+    crane.copy(&by_digest("image", &bill.digest()), &cove.tagged("copy", "bill"));
     assert_eq!(referrers("copy", &image.digest, ""), [bill.digest()]);
-    skopeo.copy(&by_digest("image", &signature.digest()), &cove.reference("copy").replace(":1", ":signature"));
+    skopeo.copy(&by_digest("image", &signature.digest()), &cove.tagged("copy", "signature"));
     assert_eq!(
         referrers("copy", &image.digest, &format!("?artifactType={}", signature.artifact_type)),
         [signature.digest()]

@@ -23,6 +23,10 @@ pub(super) struct Check {
     /// Hash every byte again
     #[arg(long)]
     deep: bool,
+    /// Delete objects that the database does not know, such as a restored backup may have; not where two
+    /// registries share a place
+    #[arg(long)]
+    delete_unknown: bool,
 }
 
 #[derive(Debug, Args)]
@@ -48,16 +52,25 @@ pub(super) async fn check(settings: &Settings, command: Check) -> Outcome {
     for problem in &report.problems {
         say(problem)?;
     }
+    let mut left = report.problems.len();
+    if command.delete_unknown {
+        // Safe beside a running server: an object is recorded before its first byte is written.
+        for key in &report.unknown {
+            blobs.delete(key, None).await?;
+            left -= 1;
+        }
+        say(&format!("{} unknown objects deleted", report.unknown.len()))?;
+    }
     let hashed = match command.deep {
         true => format!(", {} bytes hashed", report.hashed_bytes),
         false => String::new(),
     };
-    let found = match report.problems.len() {
+    let found = match left {
         0 => "no problems".to_owned(),
         count => format!("{count} problems"),
     };
     say(&format!("{} blobs checked{hashed}: {found}", report.blobs))?;
-    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Asks without TLS where the server has none; with TLS it is enough that it shakes hands, for the certificate is

@@ -39,8 +39,8 @@ pub(super) async fn serve(settings: Settings) -> Outcome {
     let address = listener.local_addr()?;
     let password = make_administrator(&settings, &store).await?;
     let behaviour = Behaviour {
-        no_auth: settings.no_auth,
-        sparse_images: settings.sparse_images,
+        no_auth: settings.no_auth(),
+        sparse_images: settings.sparse_images(),
         public_url: settings.public_url()?,
         trusted_proxies: settings.trusted_proxy.clone(),
         idle_timeout: settings.idle_timeout(),
@@ -53,8 +53,8 @@ pub(super) async fn serve(settings: Settings) -> Outcome {
     tracing::info!("listening on {scheme}://{address}");
 
     let (idle, limit) = (settings.idle_timeout(), settings.stop_timeout());
-    listen::serve(listener, router(server.clone()), tls, idle, stop, limit).await;
-    let cut_off = server.drain(limit).await;
+    let deadline = listen::serve(listener, router(server.clone()), tls, idle, stop, limit).await;
+    let cut_off = server.drain(deadline).await;
     if cut_off > 0 {
         tracing::warn!(cut_off, "uploads were still being written; clients can go on with what was recorded");
     }
@@ -96,7 +96,7 @@ fn lock_database(settings: &Settings) -> Result<Option<File>, CommandError> {
 
 /// At the first start. Returns the password if it was made up here.
 async fn make_administrator(settings: &Settings, store: &MetadataStore) -> Result<Option<String>, CommandError> {
-    if settings.no_auth || !store.accounts().await?.is_empty() {
+    if settings.no_auth() || !store.accounts().await?.is_empty() {
         return Ok(None);
     }
     let given = settings.admin_password.clone();
@@ -112,7 +112,7 @@ fn greet(settings: &Settings, address: std::net::SocketAddr, password: Option<&s
         None => address.to_string(),
     };
     writeln!(out, "cove-server {} at {host}", env!("CARGO_PKG_VERSION"))?;
-    if settings.no_auth {
+    if settings.no_auth() {
         writeln!(out, "No accounts: everybody on this machine may do everything.")?;
     } else {
         writeln!(out, "Log in:   docker login {host} -u {ADMINISTRATOR}")?;

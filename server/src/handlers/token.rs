@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Answer, json};
+use crate::access_log::AccessLog;
 use crate::auth::rights::allowed;
 use crate::auth::{Access, LIFETIME, LoginError, Principal, SERVICE};
 use crate::call::{Origin, Peer, basic_credentials, parameters};
@@ -153,11 +154,18 @@ async fn answer(server: &Server, parts: &Parts, asked: Asked) -> Answer {
     let peer = parts.extensions.get::<Peer>().copied();
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     let origin = Origin::of(server, &parts.headers, authority, peer);
+    let log = parts.extensions.get::<AccessLog>();
+    if let Some(log) = log {
+        log.client(origin.client);
+    }
     let principal = match log_in(server, &asked, origin.client).await {
         Ok(principal) => principal,
         Err(LoginError::Wrong) => return Err(wrong_login(&LoginError::Wrong.to_string())),
         Err(error) => return Err(error.into()),
     };
+    if let Some(log) = log {
+        log.principal(principal.name());
+    }
     // docker logs in without a scope: whoever shows nothing then must not be told that all is well.
     if principal.account.is_none() && asked.scopes.is_empty() && !principal.unrestricted {
         return Err(wrong_login("a user name and a password or token are required"));

@@ -120,6 +120,13 @@ impl MetadataStore {
         Ok(rows.into_iter().map(|(content,)| content).collect())
     }
 
+    /// Whether content is given up: its objects may be gone already.
+    pub async fn is_garbage(&self, content: &str) -> Result<bool> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT content FROM garbage WHERE content = $1";
+        Ok(fetch_optional!(connection, (String,), sql, content)?.is_some())
+    }
+
     /// The objects of a content, those without a durable byte too.
     pub async fn objects(&self, content: &str) -> Result<Vec<ObjectRow>> {
         let mut connection = self.read().await?;

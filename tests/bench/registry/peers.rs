@@ -1,0 +1,212 @@
+//! The servers that are compared: each with its own folder, filled with the same content, and how much memory
+//! they take.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cove_tests::{Cmd, Login, Process, Registry, Scratch, free_port, tool};
+
+use crate::content::{Content, REPOSITORY};
+
+const PASSWORD: &str = "a-password-for-the-benchmark";
+
+/// Which program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `cove-server`, at this path.
+    Cove(PathBuf),
+    /// distribution's `registry`.
+    Distribution,
+    /// nginx, with the answers as files.
+    Nginx,
+}
+
+/// A server that is to be started, and its name in the table.
+#[derive(Clone, Debug)]
+pub struct Entrant {
+    pub name: String,
+    pub kind: Kind,
+}
+
+impl Entrant {
+    /// The program's version.
+    pub fn version(&self) -> String {
+        match &self.kind {
+            Kind::Cove(program) => Cmd::new(program).arg("--version").ok(),
+            Kind::Distribution => {
+                let printed = Cmd::new(tool("registry")).arg("--version").ok();
+                let version = printed.split_whitespace().find(|word| word.starts_with(['3', 'v']));
+                format!("distribution {}", version.unwrap_or(&printed).trim_start_matches('v'))
+            }
+            Kind::Nginx => Cmd::new("nginx").arg("-v").run().stderr.trim().replace("nginx version: ", ""),
+        }
+    }
+
+    /// Starts the server over an empty folder and fills it.
+    pub fn start(&self, content: &Content) -> Peer {
+        let folder = Scratch::new("bench");
+        let port = free_port();
+        let address = format!("127.0.0.1:{port}");
+        let command = match &self.kind {
+            Kind::Cove(program) => Cmd::new(program)
+                .env("COVE_DATA", folder.join("data"))
+                .env("COVE_LISTEN", &address)
+                .env("COVE_ADMIN_PASSWORD", PASSWORD),
+            Kind::Distribution => {
+                let configuration = folder.write("config.yml", distribution(&address, &folder.folder("data")));
+                // As its container image has it: without, it looks for a collector of traces.
+                let command = Cmd::new(tool("registry")).env("OTEL_TRACES_EXPORTER", "none");
+                command.arg("serve").arg(configuration)
+            }
+            Kind::Nginx => {
+                let root = folder.folder("root");
+                content.write_files(&root);
+                let configuration = folder.write("nginx.conf", nginx(&address, folder.path()));
+                Cmd::new("nginx").arg("-p").arg(folder.path()).arg("-c").arg(configuration)
+            }
+        };
+        let mut process = command.start(&folder.join("log"));
+        process.wait_ready(Duration::from_secs(30), || std::net::TcpStream::connect(&address).is_ok());
+        let login = matches!(self.kind, Kind::Cove(_)).then(|| Login::new("admin", PASSWORD));
+        let peer = Peer {
+            name: self.name.clone(),
+            pushes: self.kind != Kind::Nginx,
+            process,
+            address: address.parse().expect("an address"),
+            login,
+            _folder: folder,
+        };
+        if peer.pushes {
+            content.push(&peer.registry());
+        }
+        peer
+    }
+}
+
+/// A server that runs.
+pub struct Peer {
+    pub name: String,
+    /// Whether anything can be pushed to it.
+    pub pushes: bool,
+    pub address: SocketAddr,
+    process: Process,
+    login: Option<Login>,
+    _folder: Scratch,
+}
+
+impl Peer {
+    fn registry(&self) -> Registry {
+        let anonymous = Registry::anonymous(&self.address.to_string());
+        match self.token() {
+            Some(token) => anonymous.with_token(&token),
+            None => anonymous,
+        }
+    }
+
+    fn token(&self) -> Option<String> {
+        let login = self.login.as_ref()?;
+        let registry = Registry::with_login(&self.address.to_string(), login);
+        Some(registry.token(&format!("repository:{REPOSITORY}:pull,push")))
+    }
+
+    /// The line with the token that a client sends, fresh, or nothing.
+    pub fn authorization(&self) -> String {
+        self.token().map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"))
+    }
+
+    /// Watches the memory from now on.
+    pub fn watch(&self) -> Watch {
+        let (id, stop) = (self.process.id(), Arc::new(AtomicBool::new(false)));
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let mut peak = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                peak = peak.max(private_kilobytes(id));
+                thread::sleep(Duration::from_millis(50));
+            }
+            peak
+        });
+        Watch { stop, thread }
+    }
+}
+
+/// Looks at a server's memory 20 times a second.
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Watch {
+    /// The most that was seen, in MB.
+    pub fn peak(self) -> f64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the watcher ends well") as f64 * 1024.0 / 1e6
+    }
+}
+
+/// What nobody else shares of the memory of a process and of those that it has started.
+fn private_kilobytes(id: u32) -> u64 {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{id}/{name}")).unwrap_or_default();
+    let kilobytes = |line: &str| line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+    let lines = read("smaps_rollup");
+    let own = lines.lines().filter(|line| line.starts_with("Private_Clean") || line.starts_with("Private_Dirty"));
+    let children = read(&format!("task/{id}/children"));
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    own.filter_map(kilobytes).sum::<u64>() + children.map(private_kilobytes).sum::<u64>()
+}
+
+/// The configuration in its container image, on another address and folder.
+fn distribution(address: &str, folder: &Path) -> String {
+    format!(
+        "version: 0.1
+log:
+  fields:
+    service: registry
+storage:
+  cache:
+    blobdescriptor: inmemory
+  filesystem:
+    rootdirectory: {}
+http:
+  addr: {address}
+  headers:
+    X-Content-Type-Options: [nosniff]
+health:
+  storagedriver:
+    enabled: true
+    interval: 10s
+    threshold: 3
+",
+        folder.display()
+    )
+}
+
+/// As Debian has it, as far as it touches static files, without a limit of requests per connection.
+fn nginx(address: &str, folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "daemon off;
+worker_processes auto;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections 768; }}
+http {{
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000000;
+    default_type application/octet-stream;
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{ listen {address}; root {folder}/root; }}
+}}
+"
+    )
+}

@@ -1,0 +1,2 @@
+//! To come.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
