@@ -18,7 +18,7 @@ use crate::auth::{Authenticator, Principal, SigningKeys};
 use crate::blobs::BlobStore;
 use crate::error::Error;
 use crate::kept::Kept;
-use crate::metadata::{Facts, MetadataStore, StoredBlob, StoredManifest};
+use crate::metadata::{Facts, MetadataStore, ReviewKind, StoredBlob, StoredManifest};
 use crate::upload::ActiveUploads;
 
 /// Bytes of manifests kept in memory.
@@ -159,10 +159,14 @@ impl Server {
         if let Some(manifest) = self.manifests.get(&key, generation) {
             return Ok(Some(manifest));
         }
-        let Some(stored) = self.store.manifest(repository, reference).await? else { return Ok(None) };
-        if self.store.should_postpone(stored.due_ms) {
-            self.store.postpone(crate::metadata::ReviewKind::Manifest, repository, &stored.digest).await?;
+        let mut found = self.store.manifest(repository, reference).await?;
+        if let Some(stored) = &found
+            && self.store.should_postpone(stored.due_ms)
+            && !self.store.postpone(ReviewKind::Manifest, repository, &stored.digest).await?
+        {
+            found = self.store.manifest(repository, reference).await?; // the collector was quicker
         }
+        let Some(stored) = found else { return Ok(None) };
         let keep_for = self.store.keep_for(stored.due_ms);
         let StoredManifest { digest, media_type, bytes, .. } = stored;
         let manifest = Arc::new(KeptManifest { digest, media_type, bytes: bytes.into() });
@@ -177,10 +181,13 @@ impl Server {
         if let Some(blob) = self.links.get(&key, generation) {
             return Ok(Some(blob));
         }
-        let Some(blob) = self.store.blob(repository, digest).await? else { return Ok(None) };
-        if self.store.should_postpone(blob.due_ms) {
-            self.store.postpone(crate::metadata::ReviewKind::Link, repository, digest).await?;
+        let mut found = self.store.blob(repository, digest).await?;
+        if found.as_ref().is_some_and(|blob| self.store.should_postpone(blob.due_ms))
+            && !self.store.postpone(ReviewKind::Link, repository, digest).await?
+        {
+            found = self.store.blob(repository, digest).await?; // the collector was quicker
         }
+        let Some(blob) = found else { return Ok(None) };
         self.links.put(key, generation, self.store.keep_for(blob.due_ms), blob.clone());
         Ok(Some(blob))
     }

@@ -7,6 +7,7 @@
 //! process has its own folder, ports and configuration, and all traffic stays on 127.0.0.1.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod authority;
 pub mod clients;
 mod command;
 mod conformance;
@@ -28,6 +29,7 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 
+pub use authority::Authority;
 pub use command::{Cmd, Finished};
 pub use conformance::Conformance;
 pub use containerd::Containerd;
@@ -44,6 +46,7 @@ pub use registry::{Answer, Login, Registry, Served, add_query, media_type};
 pub use s3::S3;
 pub use scratch::Scratch;
 pub use server::{Server, ServerBuilder};
+pub use ureq::SendBody;
 pub use wire::Wire;
 
 /// A program that `tests/run` has built from `tests/tools`.

@@ -1,7 +1,7 @@
 //! A PostgreSQL of one's own.
 
 use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Signal, geteuid};
@@ -14,7 +14,7 @@ use crate::{Cmd, Process, Scratch, free_port};
 pub struct Postgres {
     process: Process,
     port: u16,
-    _folder: Scratch,
+    folder: Scratch,
 }
 
 impl Postgres {
@@ -31,15 +31,9 @@ impl Postgres {
             .args(["-U", "cove", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"])
             .ok();
         let port = free_port();
-        // Only a crash of the machine needs its fsync.
-        let settings = ["fsync=off", "max_connections=200", "listen_addresses=127.0.0.1", "log_min_messages=warning"];
-        let command =
-            as_postgres("postgres").arg("-D").arg(&data).args(["-p", &port.to_string()]).arg("-k").arg(folder.path());
-        let command = settings.iter().fold(command, |command, setting| command.args(["-c", setting]));
-        let mut process = command.start(&folder.join("log"));
-        process.wait_ready(Duration::from_secs(30), || psql(port, "select 1").run().succeeded());
+        let process = run(port, folder.path());
         psql(port, "create database cove").ok();
-        Self { process, port, _folder: folder }
+        Self { process, port, folder }
     }
 
     /// The URL of a database, for `--database`.
@@ -50,6 +44,18 @@ impl Postgres {
     /// Runs a statement with `psql` and returns what it prints: a line a row, columns separated by `|`.
     pub fn query(&self, statement: &str) -> String {
         psql_in(self.port, "cove", statement).ok()
+    }
+
+    /// Stops the server as an administrator would; its clients are disconnected.
+    pub fn stop(&mut self) {
+        // "Fast": it does not wait for its clients to go.
+        self.process.signal(Signal::INT);
+        self.process.wait(Duration::from_secs(20)).expect("PostgreSQL ends");
+    }
+
+    /// Starts it again, on the same port and state.
+    pub fn start_again(&mut self) {
+        self.process = run(self.port, self.folder.path());
     }
 
     /// Stops the server for the time being, as an administrator would, or a failure.
@@ -69,6 +75,17 @@ impl Drop for Postgres {
         self.process.signal(Signal::INT);
         self.process.wait(Duration::from_secs(20));
     }
+}
+
+fn run(port: u16, folder: &Path) -> Process {
+    // Only a crash of the machine needs its fsync.
+    let settings = ["fsync=off", "max_connections=200", "listen_addresses=127.0.0.1", "log_min_messages=warning"];
+    let command = as_postgres("postgres").arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
+    let command = command.arg("-k").arg(folder);
+    let command = settings.iter().fold(command, |command, setting| command.args(["-c", setting]));
+    let mut process = command.start(&folder.join("log"));
+    process.wait_ready(Duration::from_secs(30), || psql(port, "select 1").run().succeeded());
+    process
 }
 
 fn psql(port: u16, statement: &str) -> Cmd {

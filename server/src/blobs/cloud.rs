@@ -123,8 +123,8 @@ impl Cloud {
         let parts = parts.into_iter().map(|content_id| PartId { content_id }).collect();
         match self.store.complete_multipart(&self.path(key), &multipart.to_owned(), parts).await {
             Ok(_) => Ok(()),
-            // It may have been completed already, just not recorded.
-            Err(error) if self.length(key).await? != Some(length) => Err(error.into()),
+            // It may have been completed already, just not recorded, and with parts that were not recorded either.
+            Err(error) if self.length(key).await?.is_none_or(|found| found < length) => Err(error.into()),
             Err(_) => Ok(()),
         }
     }

@@ -59,7 +59,8 @@ impl Folder {
     /// A writer that goes on at byte `offset`; what may lie behind it (from a request that was cut off before
     /// its bytes were recorded) is thrown away.
     pub fn writer(&self, key: &str, offset: u64, hasher: Hasher) -> FolderWriter {
-        FolderWriter { path: self.path(key), offset, start: offset, file: None, job: Job::Idle(Box::new(hasher)) }
+        let job = Job::Idle(Box::new(hasher));
+        FolderWriter { path: self.path(key), offset, start: offset, durable: offset, file: None, job }
     }
 
     pub(super) async fn read(&self, extents: Vec<Extent>, range: Range<u64>) -> Result<BlobBody> {
@@ -129,6 +130,8 @@ pub struct FolderWriter {
     offset: u64,
     /// Where the first one went.
     start: u64,
+    /// What is durable ends here.
+    durable: u64,
     file: Option<Arc<File>>,
     job: Job,
 }
@@ -149,7 +152,8 @@ impl FolderWriter {
     pub async fn write(&mut self, pieces: Pieces) -> Result<()> {
         let mut hasher = self.settle().await?;
         let length: usize = pieces.iter().map(Bytes::len).sum();
-        let (file, path, offset, start) = (self.file.clone(), self.path.clone(), self.offset, self.start);
+        let (file, path) = (self.file.clone(), self.path.clone());
+        let (offset, start, durable) = (self.offset, self.start, self.durable);
         self.offset += length as u64;
         self.job = Job::Writing(spawn_blocking(move || {
             let file = match file {
@@ -159,7 +163,12 @@ impl FolderWriter {
             let mut position = offset;
             for piece in pieces {
                 hasher.update(&piece);
-                file.write_all_at(&piece, position)?;
+                if let Err(error) = file.write_all_at(&piece, position) {
+                    // The disk is full, mostly. Nobody will ever read what was not recorded: give the room back,
+                    // without which nothing could even be deleted.
+                    file.set_len(durable).ok();
+                    return Err(error);
+                }
                 position += piece.len() as u64;
             }
             Ok((hasher, file))
@@ -179,6 +188,7 @@ impl FolderWriter {
                 folder.map_or(Ok(()), |folder| fs_err::File::open(folder)?.sync_all())
             });
             synced.await.map_err(io::Error::other)??;
+            self.durable = self.offset;
         }
         self.job = Job::Idle(Box::new(hasher.clone()));
         Ok((self.offset, hasher))

@@ -89,10 +89,11 @@ impl BlobStore {
         }
     }
 
-    /// The first of `extents` that is not there with the length it should have.
+    /// The first of `extents` that is not there with all its bytes. It may have more: bytes that were written
+    /// before a `kill -9` and never recorded. Nobody reads those.
     pub async fn damaged(&self, extents: &[Extent]) -> Result<Option<String>> {
         for (key, length) in extents {
-            if self.length(key).await? != Some(*length) {
+            if self.length(key).await?.is_none_or(|found| found < *length) {
                 return Ok(Some(key.clone()));
             }
         }

@@ -76,13 +76,12 @@ impl MetadataStore {
     }
 
     /// Gives what is about to be reviewed a new grace, because somebody counts on it now. Costs a write only in
-    /// the second half of the grace. Returns whether it is still there.
-    pub async fn postpone(&self, kind: ReviewKind, repository: &RepositoryName, digest: &Digest) -> Result<()> {
+    /// the second half of the grace. `false`: the review is over, so whether the thing is still there must be read again.
+    pub async fn postpone(&self, kind: ReviewKind, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
         transaction!(self, quiet tx => {
-            let Some(id) = repository_id(&mut tx, repository).await? else { return Ok(()) };
+            let Some(id) = repository_id(&mut tx, repository).await? else { return Ok(false) };
             let sql = "UPDATE reviews SET due_ms = $4 WHERE kind = $1 AND repository_id = $2 AND digest = $3";
-            execute!(tx, sql, kind.as_str(), id, digest.as_str(), self.due())?;
-            Ok(())
+            Ok(execute!(tx, sql, kind.as_str(), id, digest.as_str(), self.due())? > 0)
         })
     }
 

@@ -6,6 +6,7 @@
 //! since before the answer was read. A writer that is killed between the two leaves them unequal: caching is
 //! then off (slow, never wrong) until the server starts again and levels them.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,9 +20,11 @@ const SIZE: u64 = 16;
 
 impl Generation {
     pub(super) fn open(path: &Path) -> std::io::Result<Self> {
-        let file = fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = fs_err::OpenOptions::new().read(true).append(true).create(true).open(path)?;
         if file.metadata()?.len() < SIZE {
-            file.set_len(SIZE)?;
+            // Written and not only extended: a write through the map that finds the disk full ends the process.
+            // Appended, so that of two processes that start together neither undoes what the other has counted.
+            file.write_all(&[0; SIZE as usize])?;
         }
         Ok(Generation { map: MmapRaw::map_raw(file.file())? })
     }
