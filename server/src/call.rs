@@ -64,10 +64,11 @@ impl Call {
     }
 }
 
-/// The values of `name` in a query or form.
+/// The values of `name` in a query or form. NUL characters are left out: nothing that has a name here contains
+/// them, and PostgreSQL refuses them in texts.
 pub fn parameters<'a>(encoded: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
     let pairs = url::form_urlencoded::parse(encoded.as_bytes());
-    pairs.filter(move |(key, _)| key == name).map(|(_, value)| value.into_owned())
+    pairs.filter(move |(key, _)| key == name).map(|(_, value)| value.replace('\0', ""))
 }
 
 /// What the caller has shown.
@@ -221,7 +222,7 @@ fn credentials_of<'a>(value: &'a str, scheme: &str) -> Option<&'a str> {
 /// User name and password of a Basic header.
 pub fn basic_credentials(value: &str) -> Option<(String, String)> {
     let decoded = STANDARD.decode(credentials_of(value, "Basic")?).ok()?;
-    let text = String::from_utf8(decoded).ok()?;
+    let text = String::from_utf8(decoded).ok().filter(|text| !text.contains('\0'))?;
     let (name, secret) = text.split_once(':')?;
     Some((name.to_owned(), secret.to_owned()))
 }

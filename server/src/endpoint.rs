@@ -126,7 +126,9 @@ mod tests {
         // A name may hold the words of the API.
         assert_eq!(name_of("/v2/manifests/blobs/tags/list").as_deref(), Some("manifests/blobs"));
         assert_eq!(name_of("/v2/x/manifests/blobs/uploads/").as_deref(), Some("x/manifests"));
-        assert!(matches!(Endpoint::parse("/v2/a/blobs/uploads/123"), Ok(Endpoint::Upload(_, id)) if id == "123"));
+        let id = "0123456789abcdef0123456789abcdef";
+        let upload = Endpoint::parse(&format!("/v2/a/blobs/uploads/{id}"));
+        assert!(matches!(upload, Ok(Endpoint::Upload(_, found)) if found == id));
         assert!(matches!(Endpoint::parse("/v2"), Ok(Endpoint::Base)));
         assert!(matches!(Endpoint::parse("/v2/_catalog"), Ok(Endpoint::Catalog)));
     }

@@ -6,6 +6,7 @@
 pub mod access_log;
 pub mod auth;
 pub mod blobs;
+pub mod body;
 pub mod call;
 pub mod check;
 pub mod collector;

@@ -1,10 +1,9 @@
 //! Every path that the server answers, on one page, and what wraps all of them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -15,19 +14,15 @@ use tracing::Instrument;
 
 use crate::access_log::AccessLog;
 use crate::auth::random_hex;
+use crate::body::RequestBody;
 use crate::call::{Authorised, Call, Origin, Peer, authorise};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::handlers::{Answer, blobs, manifests, status, tags, token, uploads};
 use crate::state::Server;
-use crate::upload::next_bytes;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Of a body that nobody wanted, this much is still read, so that the connection can be used again and the
-/// client sees the answer instead of a broken pipe. The rest is read off while the connection closes.
-const UNWANTED_READ: usize = 256 * 1024;
-
 /// The whole API.
 pub fn router(server: Arc<Server>) -> Router {
     Router::new()
@@ -43,15 +38,15 @@ pub fn router(server: Arc<Server>) -> Router {
 /// Everything below `/v2/`.
 async fn registry(State(server): State<Arc<Server>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut body = Some(body);
+    let mut body = RequestBody::new(body, server.behaviour.idle_timeout);
     let answer = answer(&server, parts, &mut body).await;
-    if let (Err(_), Some(body)) = (&answer, &mut body) {
-        read_unwanted(body).await;
+    if answer.is_err() {
+        body.read_unwanted().await;
     }
     answer.into_response()
 }
 
-async fn answer(server: &Arc<Server>, parts: http::request::Parts, body: &mut Option<Body>) -> Answer {
+async fn answer(server: &Arc<Server>, parts: http::request::Parts, body: &mut RequestBody) -> Answer {
     let endpoint = Endpoint::parse(parts.uri.path())?;
     let peer = parts.extensions.get::<Peer>().copied();
     let authority = parts.uri.authority().map(|authority| authority.as_str());
@@ -85,16 +80,14 @@ async fn answer(server: &Arc<Server>, parts: http::request::Parts, body: &mut Op
             manifests::get(server, &call, name, reference).await
         }
         (Endpoint::Manifest(name, reference), &Method::PUT) => {
-            manifests::put(server, &call, name, reference, body.take().unwrap_or_default()).await
+            manifests::put(server, &call, name, reference, body).await
         }
         (Endpoint::Manifest(name, reference), &Method::DELETE) => manifests::delete(server, name, reference).await,
 
         (Endpoint::Blob(name, digest), &Method::GET | &Method::HEAD) => blobs::get(server, &call, name, digest).await,
         (Endpoint::Blob(name, digest), &Method::DELETE) => blobs::delete(server, name, digest).await,
 
-        (Endpoint::Uploads(name), &Method::POST) => {
-            uploads::begin(server, &call, name, body.take().unwrap_or_default()).await
-        }
+        (Endpoint::Uploads(name), &Method::POST) => uploads::begin(server, &call, name, body).await,
         (Endpoint::Upload(name, id), &Method::GET | &Method::HEAD) => uploads::status(server, &call, name, id).await,
         (Endpoint::Upload(name, id), &Method::PATCH) => uploads::append(server, &call, name, id, body).await,
         (Endpoint::Upload(name, id), &Method::PUT) => uploads::finish(server, &call, name, id, body).await,
@@ -112,16 +105,6 @@ async fn answer(server: &Arc<Server>, parts: http::request::Parts, body: &mut Op
 
 fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
-}
-
-async fn read_unwanted(body: &mut Body) {
-    let mut read = 0;
-    while read < UNWANTED_READ {
-        match next_bytes(body, Duration::from_secs(2)).await {
-            Ok(Some(bytes)) => read += bytes.len(),
-            Ok(None) | Err(_) => break,
-        }
-    }
 }
 
 /// Around every request: an id, a span, headers that stand on every answer, a log line at the end of the body,

@@ -7,9 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
 use cove_oci::{Algorithm, Digest, Hasher, RepositoryName};
 use http_body_util::BodyExt;
@@ -17,6 +15,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::auth::random_hex;
 use crate::blobs::{BlobStore, CloudWriter, FolderWriter};
+use crate::body::RequestBody;
 use crate::error::Error;
 use crate::metadata::{FinishedUpload, Progress, UploadRow};
 use crate::state::Server;
@@ -129,7 +128,7 @@ impl Receiver {
     }
 
     /// Takes in a body to its end. What arrived is durable and recorded when this returns, with an error too.
-    pub async fn receive(&mut self, body: Body) -> Result<(), Error> {
+    pub async fn receive(&mut self, body: &mut RequestBody) -> Result<(), Error> {
         let received = self.take_in(body).await?;
         self.settle().await?;
         self.record().await?;
@@ -140,16 +139,11 @@ impl Receiver {
     }
 
     /// Takes in the last body and makes a blob of the upload.
-    pub async fn finish(mut self, body: Option<Body>, digest: &Digest) -> Result<(), Error> {
-        if let Some(body) = body {
-            match self.take_in(body).await? {
-                Ended::Complete => {}
-                Ended::Early(error) => {
-                    self.settle().await?;
-                    self.record().await?;
-                    return Err(error);
-                }
-            }
+    pub async fn finish(mut self, body: &mut RequestBody, digest: &Digest) -> Result<(), Error> {
+        if let Ended::Early(error) = self.take_in(body).await? {
+            self.settle().await?;
+            self.record().await?;
+            return Err(error);
         }
         let hasher = self.settle().await?;
         let computed = if hasher.algorithm() == digest.algorithm() {
@@ -175,17 +169,16 @@ impl Receiver {
         Ok(())
     }
 
-    async fn take_in(&mut self, mut body: Body) -> Result<Ended, Error> {
+    async fn take_in(&mut self, body: &mut RequestBody) -> Result<Ended, Error> {
         let chunk = match &self.sink {
             Sink::Folder { .. } => FolderWriter::CHUNK,
             Sink::Cloud { .. } => CloudWriter::CHUNK,
         };
-        let idle = self.server.behaviour.idle_timeout;
         let mut pieces = Pieces::default();
         let mut unrecorded = 0;
         let ended = loop {
             let next = tokio::select! {
-                next = next_bytes(&mut body, idle) => next,
+                next = body.next() => next,
                 () = self.claim.replaced() => break Ended::Early(Error::UploadTaken),
             };
             match next {
@@ -338,28 +331,6 @@ impl Server {
         let whole = extents.iter().map(|(_, length)| length).sum::<u64>() == size;
         let damaged = !whole || self.blobs.damaged(&extents).await?.is_some();
         Ok(damaged.then_some(content))
-    }
-}
-
-/// The next bytes of a body. `None`: it is complete.
-pub(crate) async fn next_bytes(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, Error> {
-    loop {
-        match tokio::time::timeout(idle, body.frame()).await {
-            Ok(None) => return Ok(None),
-            Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(bytes) if bytes.is_empty() => {}
-                Ok(bytes) => return Ok(Some(bytes)),
-                Err(_trailers) => {}
-            },
-            Ok(Some(Err(error))) => {
-                tracing::debug!(%error, "request body broke off");
-                return Err(Error::BodyBroken);
-            }
-            Err(_elapsed) => {
-                tracing::debug!("request body stood still");
-                return Err(Error::BodyBroken);
-            }
-        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod authority;
 pub mod clients;
+pub mod rights;
 mod command;
 mod conformance;
 mod containerd;

@@ -115,17 +115,21 @@ impl Pushers {
     }
 }
 
-/// The answer, if it is one of those that there may be; panics with any other.
-fn one_of(answer: Answer, statuses: &[u16]) -> Answer {
+/// The answer, if it is one of those that there may be. That a server fails whose disk has just gone is an error
+/// like a connection that breaks; any other answer ends the test.
+fn one_of(answer: Answer, statuses: &[u16]) -> io::Result<Answer> {
+    if answer.status >= 500 {
+        return Err(io::Error::other(answer.to_string()));
+    }
     assert!(statuses.contains(&answer.status), "a push beside others must not fail: {answer}");
-    answer
+    Ok(answer)
 }
 
 impl Pusher {
     fn push_on(&mut self, coming: &AtomicBool, over: &AtomicBool) {
         while !over.load(Ordering::SeqCst) {
             if let Err(error) = self.step() {
-                assert!(coming.load(Ordering::SeqCst), "the server broke a connection of its own will: {error}");
+                assert!(coming.load(Ordering::SeqCst), "the server failed of its own will: {error}");
                 return;
             }
         }
@@ -183,7 +187,7 @@ impl Pusher {
         let answer = self.ask("PUT", &path, &[("Content-Type", media_type::MANIFEST)], &bytes)?;
         // Whoever takes longer than half the grace has been told in time.
         let late = answer.status == 404 && start.elapsed() > self.workload.grace / 2;
-        let stored = !late && one_of(answer, &[201]).status == 201;
+        let stored = !late && one_of(answer, &[201])?.status == 201;
         match (tag.and_then(|tag| self.tags.get_mut(&tag)), self.untagged.get_mut(&digest)) {
             (Some(values), _) if stored => drop(values.drain(..values.len() - 1)),
             (Some(values), _) => drop(values.pop()),
@@ -214,7 +218,7 @@ impl Pusher {
         let Some((digest, length)) = self.dice.pick(&known).cloned() else { return self.push_blob() };
         let path = format!("/v2/{}/blobs/{digest}", self.repository);
         let gone = if self.workload.keeps_all() { 200 } else { 404 };
-        match one_of(self.ask("HEAD", &path, &[], b"")?, &[200, gone]).status {
+        match one_of(self.ask("HEAD", &path, &[], b"")?, &[200, gone])?.status {
             200 => Ok((digest, length)),
             _ => {
                 // Collected, as nothing needed it.
@@ -239,7 +243,7 @@ impl Pusher {
             None if manner == 0 => self.ask("POST", &format!("{uploads}?{query}"), &[], bytes)?,
             None => self.ask("POST", &uploads, &[], b"")?,
         };
-        let begun = one_of(begun, &[201, 202]);
+        let begun = one_of(begun, &[201, 202])?;
         if begun.status == 202 {
             let location = begun.header("Location");
             let location_and_digest = format!("{location}?{query}");
@@ -251,7 +255,7 @@ impl Pusher {
                 }
                 _ => self.chunks(&location, bytes)?,
             };
-            one_of(self.ask("PUT", &location_and_digest, &[], rest)?, &[201]);
+            one_of(self.ask("PUT", &location_and_digest, &[], rest)?, &[201])?;
         }
         self.doubtful.remove(&digest);
         self.blobs.insert(digest.clone(), bytes.len() as u64);
@@ -264,7 +268,7 @@ impl Pusher {
         for piece in bytes.chunks(100_000) {
             wire.send(piece)?;
         }
-        one_of(wire.answer()?, &[202]);
+        one_of(wire.answer()?, &[202])?;
         Ok(())
     }
 
@@ -275,7 +279,7 @@ impl Pusher {
             let end = at + self.dice.within(0..(bytes.len() - at) as u64) as usize;
             if end > at {
                 let range = format!("{at}-{}", end - 1);
-                one_of(self.ask("PATCH", location, &[("Content-Range", &range)], &bytes[at..end])?, &[202]);
+                one_of(self.ask("PATCH", location, &[("Content-Range", &range)], &bytes[at..end])?, &[202])?;
             }
             at = end;
         }
@@ -285,10 +289,10 @@ impl Pusher {
     /// Begins an upload and never comes back.
     fn abandon_upload(&mut self) -> io::Result<()> {
         let begun = self.ask("POST", &format!("/v2/{}/blobs/uploads/", self.repository), &[], b"")?;
-        let location = one_of(begun, &[202]).header("Location");
+        let location = one_of(begun, &[202])?.header("Location");
         let length = self.dice.within(1..300_000);
         let bytes = self.dice.bytes(length);
-        one_of(self.ask("PATCH", &location, &[], &bytes)?, &[202]);
+        one_of(self.ask("PATCH", &location, &[], &bytes)?, &[202])?;
         Ok(())
     }
 
@@ -298,7 +302,7 @@ impl Pusher {
         let values = self.tags.entry(tag.clone()).or_default();
         let status = if values.contains(&None) { 404 } else { 202 };
         values.push(None);
-        one_of(self.ask("DELETE", &format!("/v2/{}/manifests/{tag}", self.repository), &[], b"")?, &[status]);
+        one_of(self.ask("DELETE", &format!("/v2/{}/manifests/{tag}", self.repository), &[], b"")?, &[status])?;
         self.tags.remove(&tag);
         Ok(())
     }
@@ -309,7 +313,7 @@ impl Pusher {
         let values = self.untagged.entry(digest.clone()).or_default();
         let status = if values.contains(&false) { 404 } else { 202 };
         values.push(false);
-        one_of(self.ask("DELETE", &format!("/v2/{}/manifests/{digest}", self.repository), &[], b"")?, &[status]);
+        one_of(self.ask("DELETE", &format!("/v2/{}/manifests/{digest}", self.repository), &[], b"")?, &[status])?;
         self.untagged.remove(&digest);
         Ok(())
     }
@@ -322,7 +326,7 @@ impl Pusher {
         let Some(length) = self.blobs.remove(&digest) else { return Ok(()) };
         self.doubtful.insert(digest.clone(), length);
         let gone = if self.workload.keeps_all() { 202 } else { 404 };
-        match one_of(self.ask("DELETE", &path, &[], b"")?, &[202, gone, 405]).status {
+        match one_of(self.ask("DELETE", &path, &[], b"")?, &[202, gone, 405])?.status {
             405 => drop(self.blobs.insert(digest.clone(), length)),
             status => assert!(
                 status == 404 || !self.needed().contains(&digest),

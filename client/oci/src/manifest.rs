@@ -231,8 +231,18 @@ fn check_depth(bytes: &[u8]) -> Result<(), ManifestError> {
     Ok(())
 }
 
+/// Types are plain words; control characters in them would only serve to confuse whoever lists them.
+fn check_types<'a>(mut types: impl Iterator<Item = &'a str>) -> Result<(), ManifestError> {
+    match types.find(|text| text.chars().any(char::is_control)) {
+        Some(text) => Err(ManifestError::MediaType(shortened(&text.escape_default().to_string()))),
+        None => Ok(()),
+    }
+}
+
 impl Document {
     fn check_shape(&self, kind: ManifestKind) -> Result<(), ManifestError> {
+        let config_type = self.config.as_ref().map(|config| config.media_type.as_str());
+        check_types(self.artifact_type.as_deref().into_iter().chain(config_type))?;
         let ambiguous = |field, other| Err(ManifestError::Ambiguous { field, other });
         match kind {
             ManifestKind::Image if self.manifests.is_some() => ambiguous("manifests", "an index"),
@@ -290,6 +300,8 @@ mod tests {
         assert!(matches!(Manifest::parse(image(""), header), Err(ManifestError::Schema1)));
         assert!(matches!(Manifest::parse(image(""), Some("text/html")), Err(ManifestError::MediaType(_))));
         assert!(matches!(Manifest::parse(vec![b' '; SIZE_LIMIT + 1], None), Err(ManifestError::TooLarge)));
+        let control = image(r#","artifactType":"a\u0000b""#);
+        assert!(matches!(Manifest::parse(control, None), Err(ManifestError::MediaType(_))));
         let no_config = br#"{"schemaVersion":2,"layers":[]}"#.to_vec();
         assert!(matches!(Manifest::parse(no_config, None), Err(ManifestError::NoConfig)));
         let negative = br#"{"schemaVersion":2,"manifests":[{"digest":"sha256:00","size":-1}]}"#.to_vec();

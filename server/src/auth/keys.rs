@@ -1,12 +1,14 @@
 //! The keys that sign bearer tokens: made at first start, kept in the database, rotated on request.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use tokio::sync::Mutex;
 
 use super::LIFETIME;
 use super::secrets::random_hex;
@@ -14,6 +16,13 @@ use crate::metadata::{MetadataError, MetadataStore, SigningKeyRow, as_ms, now_ms
 
 /// The one algorithm that new keys are for.
 const ALGORITHM: &str = "ES256";
+
+/// How long a key verifies after it was retired: as long as its tokens last, and the time in which a server may
+/// not have noticed and still signs with it.
+pub const AFTERLIFE: Duration = LIFETIME.saturating_add(Duration::from_secs(60));
+
+/// Keys are read this often at most.
+const READ_EVERY: Duration = Duration::from_secs(1);
 
 /// Why there is no usable key.
 #[derive(Debug, thiserror::Error)]
@@ -46,41 +55,53 @@ pub(super) struct KeySet {
     pub(super) verifying: Vec<VerifyingKey>,
 }
 
-/// The keys in use, read again when a token names one that is not known: another program may have rotated them.
+/// The keys in use, read again for every token that is issued and when a token names one that is not known:
+/// another program may have rotated them.
 pub struct SigningKeys {
     store: MetadataStore,
     current: ArcSwap<KeySet>,
-    /// When they were read, so that made-up key ids do not cause a query each.
-    read_ms: std::sync::atomic::AtomicI64,
+    /// Since when they are as they are, so that made-up key ids do not cause a query each.
+    read: Mutex<Instant>,
 }
 
 impl SigningKeys {
     /// Reads the keys; makes the first one.
     pub async fn open(store: MetadataStore) -> Result<Self, KeyError> {
-        store.add_signing_key(&new_signing_key()?, true, as_ms(LIFETIME)).await?;
+        store.add_signing_key(&new_signing_key()?, true, as_ms(AFTERLIFE)).await?;
+        let read = Instant::now();
         let current = ArcSwap::from_pointee(KeySet::read(&store).await?);
-        Ok(SigningKeys { store, current, read_ms: now_ms().into() })
+        Ok(SigningKeys { store, current, read: Mutex::new(read) })
     }
 
     pub(super) fn current(&self) -> Arc<KeySet> {
         self.current.load_full()
     }
 
-    /// Reads the keys again, once a second at most.
-    pub(super) async fn reload(&self) -> Result<(), KeyError> {
-        let now = now_ms();
-        let read = self.read_ms.swap(now, std::sync::atomic::Ordering::Relaxed);
-        if now - read < 1000 {
-            self.read_ms.store(read, std::sync::atomic::Ordering::Relaxed);
-            return Ok(());
+    /// Reads the keys again, unless that was done a moment ago: so a rotation is followed within a second.
+    pub(super) async fn follow(&self) -> Result<(), KeyError> {
+        let mut read = self.read.lock().await;
+        if read.elapsed() >= READ_EVERY {
+            self.read_again(&mut read).await?;
         }
-        self.current.store(Arc::new(KeySet::read(&self.store).await?));
         Ok(())
     }
 
-    /// Follows a rotation by another program; called now and then.
-    pub async fn refresh(&self) -> Result<(), KeyError> {
+    /// Makes sure that the keys are not older than this call: another server may just have signed with a new one.
+    /// Waits where they were read a moment ago, so that made-up key ids cost time and not queries.
+    pub(super) async fn reload(&self) -> Result<(), KeyError> {
+        let asked = Instant::now();
+        let mut read = self.read.lock().await;
+        if *read < asked {
+            tokio::time::sleep(READ_EVERY.saturating_sub(read.elapsed())).await;
+            self.read_again(&mut read).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_again(&self, read: &mut Instant) -> Result<(), KeyError> {
+        let now = Instant::now();
         self.current.store(Arc::new(KeySet::read(&self.store).await?));
+        *read = now;
         Ok(())
     }
 }
@@ -93,7 +114,7 @@ impl KeySet {
         let mut verifying = Vec::new();
         for row in &rows {
             let key = DecodingKey::from_ec_components(&row.public_x, &row.public_y).map_err(|_| unusable(row))?;
-            let ended_ms = row.retired_ms.map(|retired| retired + as_ms(LIFETIME));
+            let ended_ms = row.retired_ms.map(|retired| retired + as_ms(AFTERLIFE));
             verifying.push(VerifyingKey { id: row.id.clone(), algorithm: algorithm(row)?, key, ended_ms });
         }
         let signing = rows.iter().find(|row| row.retired_ms.is_none()).ok_or(KeyError::Generate)?;

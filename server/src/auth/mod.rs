@@ -14,7 +14,7 @@ mod secrets;
 
 pub use bearer::{Access, BearerError, Claims, LIFETIME, SERVICE};
 pub use ceiling::{Ceiling, Pattern, PatternError};
-pub use keys::{KeyError, SigningKeys, jwks, new_signing_key};
+pub use keys::{AFTERLIFE as KEY_AFTERLIFE, KeyError, SigningKeys, jwks, new_signing_key};
 pub use names::{AccountNameError, check_account_name};
 pub use passwords::{Passwords, WEAK_PASSWORD_LENGTH, hash_password};
 pub use principal::{Authenticator, Credential, LoginError, Principal};

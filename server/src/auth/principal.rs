@@ -92,6 +92,11 @@ impl Principal {
         self.account.as_ref().map_or("anonymous", |account| account.name.as_str())
     }
 
+    /// The name in bearer tokens.
+    fn subject(&self) -> &str {
+        self.account.as_ref().map_or("", |account| account.name.as_str())
+    }
+
     /// How the database sees the principal when it lists repositories. A credential with limits of its own is
     /// filtered by those afterwards.
     pub fn viewer(&self) -> Viewer {
@@ -200,6 +205,9 @@ impl Authenticator {
         let verified = self.bearer.verify(token).await?;
         let credential = Credential::from_claim(&verified.claims.credential).ok_or(BearerError::Invalid)?;
         let principal = self.principal(&credential).await?.ok_or(BearerError::Invalid)?;
+        if principal.subject() != verified.claims.sub {
+            return Err(BearerError::Invalid.into()); // the account has another name now
+        }
         Ok((principal, verified.access.clone()))
     }
 
@@ -237,9 +245,8 @@ impl Authenticator {
     }
 
     /// A bearer token for `principal`, allowing `access` at most. Returns it with the time of issue.
-    pub fn issue(&self, principal: &Principal, access: &Access) -> Result<(String, i64), KeyError> {
-        let subject = principal.account.as_ref().map_or("", |account| account.name.as_str());
-        self.bearer.issue(subject, principal.credential.to_claim(), access)
+    pub async fn issue(&self, principal: &Principal, access: &Access) -> Result<(String, i64), KeyError> {
+        self.bearer.issue(principal.subject(), principal.credential.to_claim(), access).await
     }
 
     /// A refresh token that ends with the credential it comes from. `None`: anonymous.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{CommandError, Outcome, open_blobs, open_store, say};
-use crate::auth::{LIFETIME, new_signing_key};
+use crate::auth::{KEY_AFTERLIFE, new_signing_key};
 use crate::metadata::as_ms;
 use crate::settings::Settings;
 
@@ -40,7 +40,7 @@ pub(super) async fn key(settings: &Settings, command: Key) -> Outcome {
     match command {
         Key::Rotate => {
             let key = new_signing_key()?;
-            open_store(settings).await?.add_signing_key(&key, false, as_ms(LIFETIME)).await?;
+            open_store(settings).await?.add_signing_key(&key, false, as_ms(KEY_AFTERLIFE)).await?;
             say(&format!("tokens are signed with key {} within a minute", key.id))
         }
     }

@@ -29,7 +29,7 @@ pub(super) async fn serve(settings: Settings) -> Outcome {
     let _lock = lock_database(&settings)?;
     let blobs = open_blobs(&settings, true)?;
     let store = open_store(&settings).await?;
-    store.level_generation();
+    store.repair_generation()?;
     let tls = match (&settings.tls_certificate, &settings.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
         _ => None,

@@ -8,11 +8,11 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::value::RawValue;
 
 use super::{Answer, CONTENT_DIGEST, client_has, empty, entity_tag, json, set};
+use crate::body::RequestBody;
 use crate::call::Call;
 use crate::error::Error;
 use crate::metadata::{ManifestPut, PutOutcome, ReferrerRow};
 use crate::state::Server;
-use crate::upload::next_bytes;
 
 /// `OCI-Subject`: the subject was understood.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -52,10 +52,10 @@ pub async fn put(
     call: &Call,
     repository: &RepositoryName,
     reference: &ManifestReference,
-    body: Body,
+    body: &mut RequestBody,
 ) -> Answer {
     let tags = tags_to_set(call, reference)?;
-    let bytes = read_manifest(server, call, body).await?;
+    let bytes = read_manifest(call, body).await?;
     let manifest = Manifest::parse(bytes, call.header(header::CONTENT_TYPE))?;
     let digest = match reference {
         ManifestReference::Tag(_) => manifest.digest(Algorithm::Sha256),
@@ -112,12 +112,12 @@ fn tags_to_set(call: &Call, reference: &ManifestReference) -> Result<Vec<Tag>, E
     Ok(tags)
 }
 
-async fn read_manifest(server: &Server, call: &Call, mut body: Body) -> Result<Vec<u8>, Error> {
+async fn read_manifest(call: &Call, body: &mut RequestBody) -> Result<Vec<u8>, Error> {
     let declared = call.content_length().unwrap_or(0);
     let too_large = declared > Manifest::SIZE_LIMIT as u64;
     let mut bytes = BytesMut::with_capacity(if too_large { 0 } else { declared as usize });
     let mut excess = 0;
-    while let Some(piece) = next_bytes(&mut body, server.behaviour.idle_timeout).await? {
+    while let Some(piece) = body.next().await? {
         if !too_large && bytes.len() + piece.len() <= Manifest::SIZE_LIMIT {
             bytes.extend_from_slice(&piece);
             continue;

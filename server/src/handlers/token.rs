@@ -6,7 +6,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use cove_oci::Scope;
 use http::header;
@@ -19,10 +18,10 @@ use super::{Answer, json};
 use crate::access_log::AccessLog;
 use crate::auth::rights::allowed;
 use crate::auth::{Access, LIFETIME, LoginError, Principal, SERVICE};
+use crate::body::RequestBody;
 use crate::call::{Origin, Peer, basic_credentials, parameters};
 use crate::error::Error;
 use crate::state::Server;
-use crate::upload::next_bytes;
 
 /// Largest form that is read.
 const FORM_LIMIT: usize = 64 * 1024;
@@ -68,7 +67,7 @@ pub async fn get(State(server): State<Arc<Server>>, request: Request) -> Answer 
 /// `POST /token` with a form: `grant_type=password|refresh_token`, …
 pub async fn post(State(server): State<Arc<Server>>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
-    let form = read_form(&server, body).await?;
+    let form = read_form(RequestBody::new(body, server.behaviour.idle_timeout)).await?;
     let asked = read_grant(&form)?;
     answer(&server, &parts, asked).await
 }
@@ -139,9 +138,9 @@ fn read_scopes(values: impl Iterator<Item = String>) -> Result<Vec<Scope>, Error
     Ok(scopes)
 }
 
-async fn read_form(server: &Server, mut body: Body) -> Result<String, Error> {
+async fn read_form(mut body: RequestBody) -> Result<String, Error> {
     let mut form = Vec::new();
-    while let Some(bytes) = next_bytes(&mut body, server.behaviour.idle_timeout).await? {
+    while let Some(bytes) = body.next().await? {
         if form.len() + bytes.len() > FORM_LIMIT {
             return Err(Error::TokenRequest("the form is too large".to_owned()));
         }
@@ -185,10 +184,12 @@ async fn answer(server: &Server, parts: &Parts, asked: Asked) -> Answer {
         }
     }
     let scope = granted.iter().map(Scope::to_string).collect::<Vec<_>>().join(" ");
-    let (token, issued_ms) = server.authenticator.issue(&principal, &Access::new(granted))?;
-    let refresh_token = match asked.offline {
-        true => server.authenticator.issue_refresh(&principal, &asked.client).await?,
-        false => None,
+    let (token, issued_ms) = server.authenticator.issue(&principal, &Access::new(granted)).await?;
+    let refresh_token = match asked.login {
+        _ if !asked.offline => None,
+        // Not rotated: it goes on.
+        Login::Refresh(secret) => Some(secret),
+        _ => server.authenticator.issue_refresh(&principal, &asked.client).await?,
     };
     let issued = OffsetDateTime::from_unix_timestamp(issued_ms / 1000).map_err(|_| Error::Broken)?;
     let answer = Token {

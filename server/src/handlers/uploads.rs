@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::response::Response;
 use cove_oci::{Action, Algorithm, Digest, RepositoryName};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{Answer, CONTENT_DIGEST, empty, set};
 use crate::auth::rights::may;
+use crate::body::RequestBody;
 use crate::call::Call;
 use crate::error::Error;
 use crate::metadata::UploadRow;
@@ -19,7 +19,7 @@ use crate::upload::Receiver;
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// `POST /v2/NAME/blobs/uploads/`: mounts a blob, takes a whole one, or begins an upload.
-pub async fn begin(server: &Arc<Server>, call: &Call, repository: &RepositoryName, body: Body) -> Answer {
+pub async fn begin(server: &Arc<Server>, call: &Call, repository: &RepositoryName, body: &mut RequestBody) -> Answer {
     if let Some(digest) = call.parameter("mount") {
         let digest: Digest = digest.parse()?;
         if mount(server, call, repository, &digest).await? {
@@ -37,23 +37,55 @@ pub async fn begin(server: &Arc<Server>, call: &Call, repository: &RepositoryNam
         let upload = Receiver::begin(&server, repository, account_id, algorithm).await?;
         return Ok(accepted(&upload, StatusCode::ACCEPTED));
     };
+    let mut body = body.take();
     server
         .clone()
         .carry_out(async move {
             let upload = Receiver::begin(&server, repository.clone(), account_id, algorithm).await?;
             let id = upload.id.clone();
-            let receiver = Receiver::take_over(&server, upload, Some(algorithm)).await?;
-            match receiver.finish(Some(body), &digest).await {
-                Ok(()) => Ok(created(&repository, &digest)),
-                Err(error) => {
-                    // The client was never told the upload's address, so nobody can go on with it.
-                    server.store.cancel_upload(&id).await?;
-                    server.garbage.notify_one();
-                    Err(error)
-                }
+            let stored = store(&server, upload, None, &digest, &mut body).await;
+            if stored.is_err() {
+                // The client was never told the upload's address, so nobody can go on with it.
+                server.store.cancel_upload(&id).await?;
+                server.garbage.notify_one();
             }
+            read_off(stored, body).await.map(|()| created(&repository, &digest))
         })
         .await
+}
+
+/// Appends a body and makes the upload a blob.
+async fn store(
+    server: &Arc<Server>,
+    upload: UploadRow,
+    start: Option<u64>,
+    digest: &Digest,
+    body: &mut RequestBody,
+) -> Result<(), Error> {
+    let receiver = Receiver::take_over(server, upload, Some(digest.algorithm())).await?;
+    check_start(receiver.upload(), start)?;
+    receiver.finish(body, digest).await
+}
+
+/// Appends a body.
+async fn extend(
+    server: &Arc<Server>,
+    upload: UploadRow,
+    start: Option<u64>,
+    body: &mut RequestBody,
+) -> Result<UploadRow, Error> {
+    let mut receiver = Receiver::take_over(server, upload, None).await?;
+    check_start(receiver.upload(), start)?;
+    receiver.receive(body).await?;
+    Ok(receiver.upload().clone())
+}
+
+/// After a refusal, reads what the client is still sending, so that it sees the answer.
+async fn read_off<T>(outcome: Result<T, Error>, mut body: RequestBody) -> Result<T, Error> {
+    if outcome.is_err() {
+        body.read_unwanted().await;
+    }
+    outcome
 }
 
 /// Links a blob that the caller may read somewhere. `false`: it must be uploaded; why is not told.
@@ -88,19 +120,17 @@ pub async fn append(
     call: &Call,
     repository: &RepositoryName,
     id: &str,
-    body: &mut Option<Body>,
+    body: &mut RequestBody,
 ) -> Answer {
     let upload = find(server, call, repository, id).await?;
     let start = chunk_start(call)?;
     check_start(&upload, start)?;
-    let (server, body) = (server.clone(), body.take().unwrap_or_default());
+    let (server, mut body) = (server.clone(), body.take());
     server
         .clone()
         .carry_out(async move {
-            let mut receiver = Receiver::take_over(&server, upload, None).await?;
-            check_start(receiver.upload(), start)?;
-            receiver.receive(body).await?;
-            Ok(accepted(receiver.upload(), StatusCode::ACCEPTED))
+            let extended = extend(&server, upload, start, &mut body).await;
+            read_off(extended, body).await.map(|upload| accepted(&upload, StatusCode::ACCEPTED))
         })
         .await
 }
@@ -111,7 +141,7 @@ pub async fn finish(
     call: &Call,
     repository: &RepositoryName,
     id: &str,
-    body: &mut Option<Body>,
+    body: &mut RequestBody,
 ) -> Answer {
     let digest = call.parameter("digest").ok_or_else(|| {
         Error::UploadInvalid("the parameter `digest` is missing: name the digest of the whole blob".to_owned())
@@ -120,15 +150,12 @@ pub async fn finish(
     let upload = find(server, call, repository, id).await?;
     let start = chunk_start(call)?;
     check_start(&upload, start)?;
-    let (server, repository) = (server.clone(), repository.clone());
-    let body = body.take().unwrap_or_default();
+    let (server, repository, mut body) = (server.clone(), repository.clone(), body.take());
     server
         .clone()
         .carry_out(async move {
-            let receiver = Receiver::take_over(&server, upload, Some(digest.algorithm())).await?;
-            check_start(receiver.upload(), start)?;
-            receiver.finish(Some(body), &digest).await?;
-            Ok(created(&repository, &digest))
+            let stored = store(&server, upload, start, &digest, &mut body).await;
+            read_off(stored, body).await.map(|()| created(&repository, &digest))
         })
         .await
 }
@@ -143,12 +170,20 @@ pub async fn cancel(server: &Server, call: &Call, repository: &RepositoryName, i
 
 /// The upload, if it was begun in this repository by the caller.
 async fn find(server: &Server, call: &Call, repository: &RepositoryName, id: &str) -> Result<UploadRow, Error> {
+    if !is_upload_id(id) {
+        return Err(Error::UploadUnknown);
+    }
     let upload = server.store.upload(id).await?;
     let own = |upload: &UploadRow| {
         upload.repository == *repository
             && (call.principal.unrestricted || upload.account_id == call.principal.account_id())
     };
     upload.filter(own).ok_or(Error::UploadUnknown)
+}
+
+/// Ids are made by `auth::random_hex`; what looks different was never one.
+fn is_upload_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// Where a chunk says that it begins: `Content-Range: FIRST-LAST`, whose length must agree with the body's.

@@ -246,13 +246,10 @@ pub(super) struct Batch {
 
 impl Batch {
     async fn commit(&mut self) -> Result<()> {
-        if self.visible {
-            self.generation.begin();
-        }
+        let generation = self.generation.clone();
+        let seen = self.visible.then(|| generation.begin()).transpose()?;
         let committed = self.connection.execute("COMMIT").await;
-        if self.visible {
-            self.generation.end();
-        }
+        drop(seen);
         match committed {
             Ok(_) => {
                 self.open = false;
@@ -373,8 +370,11 @@ async fn finish_sqlite<T>(
             Err(_) => Finished::Collided,
         };
     }
-    match batch.commit().await {
-        Ok(()) => Finished::Done(outcome),
-        Err(error) => Finished::Done(outcome.and(Err(error))),
+    // In a task of its own: a commit that is under way must not be cut off together with its request, or the
+    // generation would not know when it has happened.
+    match tokio::spawn(async move { batch.commit().await }).await {
+        Ok(Ok(())) => Finished::Done(outcome),
+        Ok(Err(error)) => Finished::Done(outcome.and(Err(error))),
+        Err(_) => Finished::Collided,
     }
 }

@@ -194,11 +194,11 @@ impl MetadataStore {
         }
     }
 
-    /// Makes kept answers possible again after a program was killed in the middle of a commit. Only for the
-    /// server that holds the lock of the data folder, before it serves.
-    pub fn level_generation(&self) {
-        if let Engine::Sqlite { generation, .. } = &self.engine {
-            generation.level();
+    /// Makes kept answers possible again after a program was killed in the middle of a commit.
+    pub fn repair_generation(&self) -> Result<()> {
+        match &self.engine {
+            Engine::Sqlite { generation, .. } => Ok(generation.repair()?),
+            Engine::Postgres(_) => Ok(()),
         }
     }
 

@@ -297,7 +297,7 @@ impl World {
                 // Robots have no password, and old passwords and removed accounts do not count: wrong logins.
                 let account = self.dice.within(0..self.accounts.len() as u64) as usize;
                 let current = self.accounts[account].password;
-                let number = if self.dice.percent(90) { current } else { current + 500 };
+                let number = if self.dice.percent(90) { current } else { current.saturating_sub(1) };
                 let via = Via::Password { account, password: number };
                 (via, self.accounts[account].name.clone(), self.password(account, number))
             }

@@ -95,6 +95,36 @@ pub struct Counts {
     pub ended_tokens: usize,
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.requests += other.requests;
+        self.changes += other.changes;
+        self.unauthorized += other.unauthorized;
+        self.denied += other.denied;
+        self.absent += other.absent;
+        self.carried_out += other.carried_out;
+        self.compared += other.compared;
+        self.mounts += other.mounts;
+        self.foreign_uploads += other.foreign_uploads;
+        self.ended_tokens += other.ended_tokens;
+    }
+}
+
+impl Counts {
+    /// Panics unless everything that the model is about has happened often enough to mean something.
+    pub fn assert_varied(&self) {
+        let least = |count: usize, share: usize| assert!(count >= self.requests / share, "too little variety: {self:#?}");
+        for count in [self.unauthorized, self.denied, self.absent, self.compared] {
+            least(count, 25);
+        }
+        least(self.carried_out, 4);
+        for count in [self.changes, self.mounts, self.ended_tokens] {
+            least(count, 200);
+        }
+        least(self.foreign_uploads, 500);
+    }
+}
+
 /// Everything that has happened to one registry.
 pub struct World {
     pub(super) dice: Dice,

@@ -77,6 +77,7 @@ pub fn page_sizes_of_all_kinds(server: &Server) {
         for n in ["-1", "x", "", "1.5", "0x10"] {
             assert_eq!(registry.get(&format!("{path}?n={n}")).expect(400).code(), "PAGINATION_NUMBER_INVALID", "n={n}");
         }
+        registry.get(&format!("{path}?last=%00")).expect(200);
         let none = registry.get(&format!("{path}?n=0")).expect(200);
         assert!(none.find_header("Link").is_none(), "{none}");
         assert!(none.text().contains("[]"), "{none}");
