@@ -6,6 +6,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use cove_server::commands::{self, CommandLine};
 
+/// Gives memory back: with glibc's allocator the 19 MiB of a password's verification stay with every thread that
+/// has ever done one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let line = CommandLine::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -51,6 +51,7 @@ impl Receiver {
         account_id: Option<i64>,
         algorithm: Algorithm,
     ) -> Result<UploadRow, Error> {
+        server.blobs.check_room()?;
         let upload = UploadRow {
             id: random_hex(),
             repository,
@@ -199,7 +200,7 @@ impl Receiver {
         let rest = pieces.take(pieces.length);
         match &mut self.sink {
             _ if rest.is_empty() => {}
-            Sink::Folder { writer, .. } => writer.write(rest).await?,
+            Sink::Folder { writer, .. } => writer.write_last(rest),
             Sink::Cloud { .. } => {
                 self.cloud_writer().await?.write_last(rest);
             }

@@ -75,7 +75,7 @@ async fn postgres(url: &str) -> Schema {
                        WHERE n.nspname = 'public' AND c.relname NOT LIKE '%sql%' AND k.contype <> 'n'";
     for row in sqlx::query(constraints).fetch_all(&mut connection).await.unwrap() {
         let [table, kind, text]: [String; 3] = std::array::from_fn(|place| row.get(place));
-        let text = text.replace(", ", ",");
+        let text = text.replace(", ", ",").replace('"', ""); // words that are keywords come quoted
         schema.insert(match kind.as_str() {
             "p" => format!("{table} primary key {}", text.trim_start_matches("PRIMARY KEY ")),
             "u" => format!("{table} unique {}", text.trim_start_matches("UNIQUE ")),

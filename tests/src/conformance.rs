@@ -124,10 +124,8 @@ fn marks(summary: &str) -> Vec<String> {
     for line in summary.lines() {
         if !line.starts_with(' ') {
             is_inside = ["apis:", "data:"].contains(&line);
-        } else if is_inside {
-            if !line.ends_with(": Pass") {
-                found.push(line.trim().to_owned());
-            }
+        } else if is_inside && !line.ends_with(": Pass") {
+            found.push(line.trim().to_owned());
         }
     }
     found

@@ -90,12 +90,25 @@ impl SigningKeys {
     /// Waits where they were read a moment ago, so that made-up key ids cost time and not queries.
     pub(super) async fn reload(&self) -> Result<(), KeyError> {
         let asked = Instant::now();
-        let mut read = self.read.lock().await;
-        if *read < asked {
-            tokio::time::sleep(READ_EVERY.saturating_sub(read.elapsed())).await;
-            self.read_again(&mut read).await?;
+        loop {
+            let pause = {
+                let mut read = self.read.lock().await;
+                if *read >= asked {
+                    return Ok(());
+                }
+                if read.elapsed() >= READ_EVERY {
+                    return self.read_again(&mut read).await;
+                }
+                READ_EVERY.saturating_sub(read.elapsed())
+            };
+            tokio::time::sleep(pause).await;
         }
-        Ok(())
+    }
+
+    /// Reads the keys again. Called now and then, so that a retired key does not verify for ever.
+    pub async fn refresh(&self) -> Result<(), KeyError> {
+        let mut read = self.read.lock().await;
+        self.read_again(&mut read).await
     }
 
     async fn read_again(&self, read: &mut Instant) -> Result<(), KeyError> {

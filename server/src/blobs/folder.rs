@@ -20,6 +20,10 @@ use super::{BlobBody, BlobStoreError, Extent, Pieces, Result};
 /// Blobs up to this size are read into memory in one go.
 const SMALL: u64 = 64 * 1024;
 
+/// Bytes of the disk that pushes leave free. The database is mostly on the same disk and needs room to delete:
+/// without any, a full registry could never be emptied.
+const RESERVED: u64 = 16 * 1024 * 1024;
+
 /// A blob store in a folder.
 #[derive(Debug, Clone)]
 pub struct Folder {
@@ -60,7 +64,17 @@ impl Folder {
     /// its bytes were recorded) is thrown away.
     pub fn writer(&self, key: &str, offset: u64, hasher: Hasher) -> FolderWriter {
         let job = Job::Idle(Box::new(hasher));
-        FolderWriter { path: self.path(key), offset, start: offset, durable: offset, file: None, job }
+        FolderWriter {
+            path: self.path(key),
+            offset,
+            start: offset,
+            durable: offset,
+            file: None,
+            job,
+            last: Vec::new(),
+            flushed: offset,
+            flush: None,
+        }
     }
 
     pub(super) async fn read(&self, extents: Vec<Extent>, range: Range<u64>) -> Result<BlobBody> {
@@ -79,7 +93,7 @@ impl Folder {
                 file.read_exact_at(&mut bytes, range.start)?;
                 return Ok(BlobBody::memory(Bytes::from(bytes)));
             }
-            Ok(BlobBody::mapped(MappedFile::open(&file, range)?))
+            Ok(BlobBody::mapped(MappedFile::new(file, range)))
         });
         opened.await.map_err(io::Error::other)?
     }
@@ -116,6 +130,11 @@ impl Folder {
         listed.await.map_err(io::Error::other)?
     }
 
+    /// Fails if a push has no room on the disk.
+    pub(super) fn check_room(&self) -> Result<()> {
+        Ok(check_room(rustix::fs::statvfs(&*self.root).map_err(io::Error::from)?, 0)?)
+    }
+
     pub(super) async fn ping(&self) -> Result<()> {
         tokio::fs::metadata(self.root.join("lock")).await?;
         Ok(())
@@ -134,6 +153,12 @@ pub struct FolderWriter {
     durable: u64,
     file: Option<Arc<File>>,
     job: Job,
+    /// Written when it is made durable.
+    last: Pieces,
+    /// Bytes up to here are durable, or will be when `flush` has ended.
+    flushed: u64,
+    /// Makes earlier chunks durable while later ones come in.
+    flush: Option<JoinHandle<io::Result<()>>>,
 }
 
 #[derive(Debug)]
@@ -147,51 +172,73 @@ enum Job {
 impl FolderWriter {
     /// Bytes that make a chunk.
     pub const CHUNK: usize = 1024 * 1024;
+    /// Bytes that are made durable at a time while more are coming in, so that few are left at the end.
+    const FLUSH: u64 = 8 * 1024 * 1024;
 
     /// Waits for the chunk before, then starts to write this one.
     pub async fn write(&mut self, pieces: Pieces) -> Result<()> {
-        let mut hasher = self.settle().await?;
-        let length: usize = pieces.iter().map(Bytes::len).sum();
+        let hasher = self.settle().await?;
+        self.start_flush().await?;
+        let job = self.append(hasher, pieces);
+        self.job = Job::Writing(spawn_blocking(job));
+        Ok(())
+    }
+
+    /// Takes the last bytes, which are written by `sync`, and whatever their number in one go.
+    pub fn write_last(&mut self, pieces: Pieces) {
+        self.last = pieces;
+    }
+
+    /// Writes what is left and waits until everything is durable. Returns the file's durable length and the hasher
+    /// over all of the upload's bytes.
+    pub async fn sync(&mut self) -> Result<(u64, Hasher)> {
+        let hasher = self.settle().await?;
+        let last = std::mem::take(&mut self.last);
+        let hasher = if self.file.is_none() && last.is_empty() {
+            hasher // nothing was written since the last request, which has synced
+        } else {
+            let folder = (self.start == 0).then(|| self.path.parent().map(Path::to_owned)).flatten();
+            let append = self.append(hasher, last);
+            let synced = spawn_blocking(move || -> io::Result<(Hasher, Arc<File>)> {
+                let (hasher, file) = append()?;
+                file.sync_data()?;
+                // A new file is durable only when its name is.
+                folder.map_or(Ok(()), |folder| fs_err::File::open(folder)?.sync_all())?;
+                Ok((hasher, file))
+            });
+            // An error of the flush is the file's: it is reported once, there or here.
+            self.end_flush().await?;
+            let (hasher, file) = synced.await.map_err(io::Error::other)??;
+            self.file = Some(file);
+            hasher
+        };
+        (self.durable, self.flushed) = (self.offset, self.offset);
+        self.job = Job::Idle(Box::new(hasher.clone()));
+        Ok((self.offset, hasher))
+    }
+
+    /// What appends `pieces`.
+    fn append(
+        &mut self,
+        mut hasher: Hasher,
+        pieces: Pieces,
+    ) -> impl FnOnce() -> io::Result<(Hasher, Arc<File>)> + Send + use<> {
         let (file, path) = (self.file.clone(), self.path.clone());
         let (offset, start, durable) = (self.offset, self.start, self.durable);
-        self.offset += length as u64;
-        self.job = Job::Writing(spawn_blocking(move || {
+        self.offset += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        move || {
             let file = match file {
                 Some(file) => file,
                 None => Arc::new(open_at(&path, start)?),
             };
-            let mut position = offset;
-            for piece in pieces {
-                hasher.update(&piece);
-                if let Err(error) = file.write_all_at(&piece, position) {
-                    // The disk is full, mostly. Nobody will ever read what was not recorded: give the room back,
-                    // without which nothing could even be deleted.
-                    file.set_len(durable).ok();
-                    return Err(error);
-                }
-                position += piece.len() as u64;
+            pieces.iter().for_each(|piece| hasher.update(piece));
+            if let Err(error) = write_pieces(&file, &pieces, offset) {
+                // The disk is full, mostly. Nobody will ever read what was not recorded: give the room back.
+                file.set_len(durable).ok();
+                return Err(error);
             }
             Ok((hasher, file))
-        }));
-        Ok(())
-    }
-
-    /// Waits until everything written is durable. Returns the file's durable length and the hasher over all of
-    /// the upload's bytes.
-    pub async fn sync(&mut self) -> Result<(u64, Hasher)> {
-        let hasher = self.settle().await?;
-        if let Some(file) = self.file.clone() {
-            let folder = (self.start == 0).then(|| self.path.parent().map(Path::to_owned)).flatten();
-            let synced = spawn_blocking(move || -> io::Result<()> {
-                file.sync_data()?;
-                // A new file is durable only when its name is.
-                folder.map_or(Ok(()), |folder| fs_err::File::open(folder)?.sync_all())
-            });
-            synced.await.map_err(io::Error::other)??;
-            self.durable = self.offset;
         }
-        self.job = Job::Idle(Box::new(hasher.clone()));
-        Ok((self.offset, hasher))
     }
 
     async fn settle(&mut self) -> Result<Hasher> {
@@ -205,6 +252,42 @@ impl FolderWriter {
             Job::Failed => Err(io::Error::other("an earlier write failed").into()),
         }
     }
+
+    /// Begins to make durable what has been written, if that is much and nothing else is being flushed.
+    async fn start_flush(&mut self) -> Result<()> {
+        let Some(file) = self.file.clone().filter(|_| self.offset - self.flushed >= Self::FLUSH) else {
+            return Ok(());
+        };
+        if self.flush.as_ref().is_some_and(|flush| !flush.is_finished()) {
+            return Ok(());
+        }
+        self.end_flush().await?;
+        self.flushed = self.offset;
+        self.flush = Some(spawn_blocking(move || file.sync_data()));
+        Ok(())
+    }
+
+    async fn end_flush(&mut self) -> Result<()> {
+        match self.flush.take() {
+            Some(flush) => Ok(flush.await.map_err(io::Error::other)??),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_pieces(file: &File, pieces: &[Bytes], mut position: u64) -> io::Result<()> {
+    let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+    check_room(rustix::fs::fstatvfs(file)?, length)?;
+    for piece in pieces {
+        file.write_all_at(piece, position)?;
+        position += piece.len() as u64;
+    }
+    Ok(())
+}
+
+fn check_room(disk: rustix::fs::StatVfs, length: u64) -> io::Result<()> {
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free < RESERVED.saturating_add(length) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
 fn open_at(path: &Path, offset: u64) -> io::Result<File> {

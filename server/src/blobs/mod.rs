@@ -124,6 +124,14 @@ impl BlobStore {
         }
     }
 
+    /// Fails if nothing more should be pushed: the disk is full, but for what deleting needs. Buckets are never.
+    pub fn check_room(&self) -> Result<()> {
+        match self {
+            BlobStore::Folder(folder) => folder.check_room(),
+            BlobStore::Cloud(_) => Ok(()),
+        }
+    }
+
     /// Whether the store can be reached.
     pub async fn ping(&self) -> Result<()> {
         match self {

@@ -67,6 +67,7 @@ pub async fn put(
             computed
         }
     };
+    server.blobs.check_room()?;
     let sparse = server.behaviour.sparse_images;
     let put = ManifestPut { repository, digest: &digest, manifest: &manifest, tags: &tags, sparse };
     let missing = match server.store.put_manifest(&put).await? {

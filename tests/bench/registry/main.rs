@@ -96,9 +96,11 @@ fn main() {
                 Cmd::new("sync").ok();
                 let watch = peers[which].watch();
                 let figure = row.measure(&peers[which], &content, options.time);
-                memory[which] = memory[which].max(watch.peak());
+                let peak = watch.peak();
+                memory[which] = memory[which].max(peak);
                 if let Some(figure) = figure {
-                    eprintln!("  {:14} {:14} {figure:9.0} {}", row.name, peers[which].name, row.unit);
+                    let (unit, name) = (row.unit, &peers[which].name);
+                    eprintln!("  {:14} {name:14} {figure:9.0} {unit:4} at {peak:5.1} MB", row.name);
                     report.add(number, which, figure);
                 }
             }

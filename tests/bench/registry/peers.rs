@@ -39,8 +39,9 @@ impl Entrant {
             Kind::Cove(program) => Cmd::new(program).arg("--version").ok(),
             Kind::Distribution => {
                 let printed = Cmd::new(tool("registry")).arg("--version").ok();
-                let version = printed.split_whitespace().find(|word| word.starts_with(['3', 'v']));
-                format!("distribution {}", version.unwrap_or(&printed).trim_start_matches('v'))
+                let version = printed.split_whitespace().find(|word| word.starts_with(['3', 'v'])).unwrap_or(&printed);
+                let version = version.split('+').next().unwrap_or(version); // what the build adds says nothing
+                format!("distribution {}", version.trim_start_matches('v'))
             }
             Kind::Nginx => Cmd::new("nginx").arg("-v").run().stderr.trim().replace("nginx version: ", ""),
         }

@@ -154,16 +154,16 @@ impl World {
         let owner = upload.map(|upload| upload.account);
         let wanted = self.dice.within(0..100);
         let mut drawn = self.some_credential();
-        for _ in 0..12 {
+        for _ in 0..40 {
             let verdict = judge(self, &drawn.0, &need);
             let account = match &drawn.0 {
                 Shown::Basic(who) | Shown::Bearer(who, _) => Some(who.account),
                 Shown::Nothing | Shown::WrongBasic | Shown::WrongBearer => None,
             };
             let fits = match wanted {
-                0..35 => verdict == Verdict::Go && owner.is_none_or(|owner| account == Some(owner)),
-                35..50 => verdict == Verdict::Go, // of uploads: often another user's
-                50..75 => matches!(verdict, Verdict::Absent | Verdict::Denied),
+                0..45 => verdict == Verdict::Go && owner.is_none_or(|owner| account == Some(owner)),
+                45..60 => verdict == Verdict::Go, // of uploads: often another user's
+                60..85 => matches!(verdict, Verdict::Absent | Verdict::Denied),
                 _ => true,
             };
             if fits {

@@ -100,7 +100,7 @@ impl World {
     }
 
     fn some_scopes(&mut self) -> (Vec<(String, Vec<Action>)>, bool) {
-        let count = self.dice.within(0..4);
+        let count = self.dice.within(0..6);
         let scope = |world: &mut World| {
             let chosen: Vec<Action> = Action::ALL.into_iter().filter(|_| world.dice.percent(65)).collect();
             (world.some_name(), if chosen.is_empty() { Action::ALL.to_vec() } else { chosen })

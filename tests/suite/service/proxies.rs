@@ -55,8 +55,9 @@ fn chains_of_trusted_proxies_are_followed_to_the_client() {
 
 #[test]
 fn the_public_url_wins() {
-    let server =
-        Server::builder().args(["--public-url", "https://hub.example.com:8443", "--trusted-proxy", "127.0.0.1"]).start();
+    let server = Server::builder()
+        .args(["--public-url", "https://hub.example.com:8443", "--trusted-proxy", "127.0.0.1"])
+        .start();
     assert_eq!(realm(&ask(&server)), "https://hub.example.com:8443/token");
     assert_eq!(realm(&server.as_anonymous().get("/v2/")), "https://hub.example.com:8443/token");
     assert!(server.log().contains("docker login hub.example.com:8443"), "the greeting too: {}", server.log());

@@ -1,0 +1,33 @@
+//! A Debian file system.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{Cmd, Scratch, cache_folder};
+
+/// The tar of a Debian installation with a compiler, git and python, made once by debootstrap and kept under
+/// `target/`.
+pub fn debian() -> PathBuf {
+    let tar = cache_folder().join("debian-bookworm.tar");
+    if !tar.exists() {
+        let folder = Scratch::new("debootstrap");
+        let mut debootstrap = Cmd::new("debootstrap").limit(Duration::from_secs(1200));
+        for name in ["http_proxy", "https_proxy", "no_proxy"] {
+            debootstrap =
+                std::env::var_os(name).into_iter().fold(debootstrap, |command, value| command.env(name, value));
+        }
+        let packages = "--include=build-essential,ca-certificates,git,python3";
+        debootstrap
+            .args(["--variant=minbase", packages, "bookworm"])
+            .arg(folder.join("root"))
+            .arg("http://deb.debian.org/debian")
+            .ok();
+        let unfinished = tar.with_extension("unfinished");
+        let command =
+            Cmd::new("tar").args(["--numeric-owner", "--sort=name", "--exclude=./var/cache/apt/archives/*.deb", "-cf"]);
+        command.arg(&unfinished).arg("-C").arg(folder.join("root")).arg(".").ok();
+        fs::rename(&unfinished, &tar).expect("rename in a folder");
+    }
+    tar
+}
