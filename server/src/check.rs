@@ -71,9 +71,10 @@ async fn compare_objects(store: &MetadataStore, blobs: &BlobStore, report: &mut 
             let enough = found.is_some_and(|found| found >= object.length);
             if object.length > 0 && object.multipart.is_none() && !enough {
                 let now = blobs.length(&object.key).await?;
-                // Looked up again, and not in the middle of being deleted.
-                let known = store.objects(&object.content).await?.iter().any(|now| now.key == object.key)
-                    && !store.is_garbage(&object.content).await?;
+                // Deleted bytes are garbage first, then gone, then forgotten: asked in this order, no moment of it
+                // looks like a loss.
+                let known = !store.is_garbage(&object.content).await?
+                    && store.objects(&object.content).await?.iter().any(|now| now.key == object.key);
                 if known && now.is_none_or(|now| now < object.length) {
                     let problem = format!("object {}: {} bytes recorded, {now:?} found", object.key, object.length);
                     report.problems.push(problem);

@@ -18,7 +18,7 @@ use crate::auth::{Authenticator, Principal, SigningKeys};
 use crate::blobs::BlobStore;
 use crate::error::Error;
 use crate::kept::Kept;
-use crate::metadata::{Facts, MetadataStore, ReviewKind, StoredBlob, StoredManifest};
+use crate::metadata::{Facts, MetadataError, MetadataStore, ReviewKind, StoredBlob, StoredManifest};
 use crate::upload::ActiveUploads;
 
 /// Bytes of manifests kept in memory.
@@ -162,7 +162,7 @@ impl Server {
         let mut found = self.store.manifest(repository, reference).await?;
         if let Some(stored) = &found
             && self.store.should_postpone(stored.due_ms)
-            && !self.store.postpone(ReviewKind::Manifest, repository, &stored.digest).await?
+            && !self.postpone(ReviewKind::Manifest, repository, &stored.digest).await?
         {
             found = self.store.manifest(repository, reference).await?; // the collector was quicker
         }
@@ -183,13 +183,27 @@ impl Server {
         }
         let mut found = self.store.blob(repository, digest).await?;
         if found.as_ref().is_some_and(|blob| self.store.should_postpone(blob.due_ms))
-            && !self.store.postpone(ReviewKind::Link, repository, digest).await?
+            && !self.postpone(ReviewKind::Link, repository, digest).await?
         {
             found = self.store.blob(repository, digest).await?; // the collector was quicker
         }
         let Some(blob) = found else { return Ok(None) };
         self.links.put(key, generation, self.store.keep_for(blob.due_ms), blob.clone());
         Ok(Some(blob))
+    }
+
+    /// Postpones a review. `false`: it is over, so what was read must be read again.
+    async fn postpone(
+        &self,
+        kind: ReviewKind,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, MetadataError> {
+        match self.store.postpone(kind, repository, digest).await {
+            // On a full disk nothing is collected either, and whoever only wants to read must not be turned away.
+            Err(error) if error.is_full() => Ok(true),
+            postponed => postponed,
+        }
     }
 
     /// A small blob that is in memory.

@@ -17,7 +17,7 @@ use crate::auth::random_hex;
 use crate::blobs::{BlobStore, CloudWriter, FolderWriter};
 use crate::body::RequestBody;
 use crate::error::Error;
-use crate::metadata::{FinishedUpload, Progress, UploadRow};
+use crate::metadata::{FinishedUpload, MetadataError, Progress, UploadRow};
 use crate::state::Server;
 
 /// Bytes after which progress is made durable and recorded.
@@ -28,6 +28,8 @@ pub struct Receiver {
     server: Arc<Server>,
     upload: UploadRow,
     sink: Sink,
+    /// Something of the object that this request writes is recorded.
+    recorded: bool,
     claim: Claim,
 }
 
@@ -115,7 +117,7 @@ impl Receiver {
             }
             BlobStore::Cloud(_) => Sink::Cloud { base: upload.size, writer: None, hasher: Some(hasher) },
         };
-        Ok(Receiver { server: server.clone(), upload, sink, claim })
+        Ok(Receiver { server: server.clone(), upload, sink, recorded: false, claim })
     }
 
     /// Bytes of the upload that are recorded.
@@ -165,7 +167,8 @@ impl Receiver {
             digest,
             damaged: damaged.as_deref(),
         };
-        self.server.store.finish_upload(&finished).await?;
+        let stored = self.server.store.finish_upload(&finished).await;
+        self.or_clean_up(stored).await?;
         self.server.garbage.notify_one(); // the bytes may have been here before
         Ok(())
     }
@@ -274,7 +277,28 @@ impl Receiver {
         };
         let multipart = multipart.as_ref().map(|(id, parts)| (*id, parts.as_str()));
         let progress = Progress { multipart, ..self.progress() };
-        Ok(self.server.store.progress(&progress).await?)
+        let recorded = self.server.store.progress(&progress).await;
+        self.or_clean_up(recorded).await?;
+        self.recorded = true;
+        Ok(())
+    }
+
+    /// When the upload is no longer ours, what this request wrote and nobody knows of is deleted: the upload was
+    /// cancelled and its objects perhaps deleted before our last byte, or another request has taken over.
+    async fn or_clean_up<T>(&self, outcome: Result<T, MetadataError>) -> Result<T, Error> {
+        if let Err(MetadataError::StaleWriter) = &outcome {
+            let gone = self.server.store.upload(&self.upload.id).await?.is_none();
+            let multipart = match &self.sink {
+                Sink::Cloud { writer: Some(writer), .. } => writer.open_multipart().map(|(id, _)| id.to_owned()),
+                _ => None,
+            };
+            let unknown = !self.recorded && matches!(self.sink, Sink::Cloud { .. });
+            let key = self.progress().key;
+            if (gone || unknown) && !key.is_empty() {
+                self.server.blobs.delete(key, multipart.as_deref()).await?;
+            }
+        }
+        Ok(outcome?)
     }
 
     /// What is durable, with the object complete.

@@ -179,9 +179,8 @@ fn signatures_and_keys() {
         bytes[at] ^= 1;
         format!("Bearer {unsigned}.{}", URL_SAFE_NO_PAD.encode(bytes))
     };
-    let tampered = |field: &str, value: Value| {
-        format!("Bearer {}.{}.{signature}", parts[0], text(&with(&claims, field, value)))
-    };
+    let tampered =
+        |field: &str, value: Value| format!("Bearer {}.{}.{signature}", parts[0], text(&with(&claims, field, value)));
     // The last character carries two bits of the signature and four that must be zero.
     let odd_end = {
         let mut text = signature.clone().into_bytes();
@@ -215,10 +214,14 @@ fn signatures_and_keys() {
         ("HS256 with the empty key", bearer(forge.hs256(b"")), 401),
         ("another key, jwk in the header", by_own(&with(&no_kid, "jwk", own_jwk.clone())), 401),
         ("another key, jwk, the server's kid", by_own(&with(&header, "jwk", own_jwk.clone())), 401),
-        ("another key, jwk with the server's kid", {
-            let jwk = with(&own_jwk, "kid", forge.key.id.clone());
-            by_own(&with(&header, "jwk", jwk))
-        }, 401),
+        (
+            "another key, jwk with the server's kid",
+            {
+                let jwk = with(&own_jwk, "kid", forge.key.id.clone());
+                by_own(&with(&header, "jwk", jwk))
+            },
+            401,
+        ),
         ("another key, jku", by_own(&with(&with(&header, "kid", own.id.clone()), "jku", url.clone())), 401),
         ("another key, jku, the server's kid", by_own(&with(&header, "jku", url.clone())), 401),
         ("another key, x5u", by_own(&with(&header, "x5u", url.clone())), 401),
@@ -247,12 +250,20 @@ fn signatures_and_keys() {
         ("no signature", bearer(unsigned.clone()), 401),
         ("header only", bearer(parts[0].clone()), 401),
         ("cut by one character", bearer(forge.good[..forge.good.len() - 1].to_owned()), 401),
-        ("the signature in DER", bearer(format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode([0x30, 6, 2, 1, 1, 2, 1, 1]))), 401),
+        (
+            "the signature in DER",
+            bearer(format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode([0x30, 6, 2, 1, 1, 2, 1, 1]))),
+            401,
+        ),
         ("payload: another subject", tampered("sub", json!("admin")), 401),
         ("payload: more access", tampered("access", access), 401),
         ("payload: a later end", tampered("exp", json!(9_999_999_999_i64)), 401),
         ("payload: another credential", tampered("credential", json!("password:1:1")), 401),
-        ("header: another type", bearer(format!("{}.{}.{signature}", text(&with(&header, "typ", "at+jwt")), parts[1])), 401),
+        (
+            "header: another type",
+            bearer(format!("{}.{}.{signature}", text(&with(&header, "typ", "at+jwt")), parts[1])),
+            401,
+        ),
         ("padding behind", bearer(format!("{}=", forge.good)), 401),
         ("huge", bearer(forge.claiming("jti", "j".repeat(300_000))), 401),
     ];

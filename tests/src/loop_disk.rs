@@ -1,18 +1,19 @@
 //! A disk of one's own, whose power can be cut.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::{Cmd, Scratch, wait_until};
+use crate::{Cmd, Scratch};
 
 /// An ext4 file system in a file, mounted from a loop device; unmounted when dropped.
 ///
 /// `kill -9` leaves everything in the page cache, so it tells nothing about syncing. This tells: after
 /// [`LoopDisk::cut_power`] only what had reached the "disk" is there.
 pub struct LoopDisk {
-    image: PathBuf,
+    folder: Scratch,
+    /// Counts the power cuts; each leaves an image of its own.
+    cuts: Cell<u32>,
     mounted: PathBuf,
-    _folder: Scratch,
 }
 
 /// `EXT4_IOC_SHUTDOWN`, that is `_IOR('X', 125, __u32)`, and its flag `EXT4_GOING_FLAGS_NOLOGFLUSH`: stop at
@@ -25,13 +26,12 @@ impl LoopDisk {
     /// Makes a file system of so many bytes and mounts it at `at`, a folder that is made if need be.
     pub fn mount(bytes: u64, at: &Path) -> Self {
         let folder = Scratch::new("disk");
-        let image = folder.write("image", "");
-        std::fs::File::options().write(true).open(&image).and_then(|file| file.set_len(bytes)).expect("a sparse file");
+        let disk = Self { folder, cuts: Cell::new(0), mounted: at.to_owned() };
+        std::fs::File::create(disk.image()).and_then(|file| file.set_len(bytes)).expect("a sparse file");
         // Everything is initialised now: a fresh file system that is still at it would write of its own accord.
         let features = "lazy_itable_init=0,lazy_journal_init=0";
-        Cmd::new("mkfs.ext4").args(["-q", "-m", "0", "-E", features]).arg(&image).ok();
+        Cmd::new("mkfs.ext4").args(["-q", "-m", "0", "-E", features]).arg(disk.image()).ok();
         std::fs::create_dir_all(at).expect("make the folder to mount at");
-        let disk = Self { image, mounted: at.to_owned(), _folder: folder };
         disk.attach();
         disk
     }
@@ -41,9 +41,17 @@ impl LoopDisk {
         Cmd::new("perl").args(["-e", SHUTDOWN]).arg(&self.mounted).ok();
     }
 
-    /// Brings it back, as a machine does that starts again. Nobody may have a file open.
+    /// Brings it back, as a machine does that starts again.
+    ///
+    /// What is mounted then is a copy of what the disk held: as long as anybody has a hand on the old one (another
+    /// mount namespace, a process that is ending), the kernel would give us that again, with everything it
+    /// remembers of it.
     pub fn repair(&self) {
         self.detach();
+        let before = self.image();
+        self.cuts.set(self.cuts.get() + 1);
+        Cmd::new("cp").arg("--sparse=always").arg(&before).arg(self.image()).ok();
+        std::fs::remove_file(&before).expect("remove the old image");
         self.attach();
     }
 
@@ -53,15 +61,16 @@ impl LoopDisk {
         lines.lines().last().and_then(|free| free.trim().parse().ok()).expect("df prints a number")
     }
 
+    fn image(&self) -> PathBuf {
+        self.folder.join(format!("image-{}", self.cuts.get()))
+    }
+
     fn attach(&self) {
-        Cmd::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(&self.image).arg(&self.mounted).ok();
+        Cmd::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(self.image()).arg(&self.mounted).ok();
     }
 
     fn detach(&self) {
-        // The kernel closes the files of a killed process a moment after it is gone.
-        wait_until("the file system can be unmounted", Duration::from_secs(20), || {
-            Cmd::new("umount").arg(&self.mounted).run().succeeded()
-        });
+        Cmd::new("umount").arg("-l").arg(&self.mounted).ok();
     }
 }
 

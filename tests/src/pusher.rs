@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +23,9 @@ pub struct Workload {
     /// How long the server keeps what is unused. Blobs that no manifest needs are looked for only if that is
     /// longer than a test. A client may rely on a blob for half of it.
     pub grace: Duration,
+    /// The end is a power cut. A real one leaves no server that could answer; this one does, and the kernel may
+    /// tell it then that a sync was successful. So only answers from before count.
+    pub power_cut: bool,
 }
 
 impl Workload {
@@ -55,6 +59,8 @@ pub struct Pusher {
     seen: BTreeSet<String>,
     /// Where the next requests go.
     server: (String, Login),
+    /// The end is about to come.
+    coming: Arc<AtomicBool>,
     /// Requests that were acknowledged.
     pub acknowledged: u64,
 }
@@ -79,6 +85,7 @@ impl Pushers {
             doubtful: BTreeMap::new(),
             seen: BTreeSet::new(),
             server: (String::new(), Login::new("", "")),
+            coming: Arc::default(),
             acknowledged: 0,
         });
         Self { pushers: pushers.collect() }
@@ -87,11 +94,11 @@ impl Pushers {
     /// Lets all of them push to the server for some time, and then does what ends it. An error before that is
     /// the server's fault.
     pub fn push_for(&mut self, time: Duration, address: &str, login: &Login, end: impl FnOnce()) {
-        let (coming, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (coming, over) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
         thread::scope(|scope| {
             for pusher in &mut self.pushers {
-                pusher.server = (address.to_owned(), login.clone());
-                scope.spawn(|| pusher.push_on(&coming, &over));
+                (pusher.server, pusher.coming) = ((address.to_owned(), login.clone()), coming.clone());
+                scope.spawn(|| pusher.push_on(&over));
             }
             thread::sleep(time);
             coming.store(true, Ordering::SeqCst);
@@ -126,10 +133,10 @@ fn one_of(answer: Answer, statuses: &[u16]) -> io::Result<Answer> {
 }
 
 impl Pusher {
-    fn push_on(&mut self, coming: &AtomicBool, over: &AtomicBool) {
+    fn push_on(&mut self, over: &AtomicBool) {
         while !over.load(Ordering::SeqCst) {
             if let Err(error) = self.step() {
-                assert!(coming.load(Ordering::SeqCst), "the server failed of its own will: {error}");
+                assert!(self.coming.load(Ordering::SeqCst), "the server failed of its own will: {error}");
                 return;
             }
         }
@@ -149,6 +156,9 @@ impl Pusher {
     fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
         let (address, login) = &self.server;
         let answer = Wire::ask(address, login, method, path, headers, body)?;
+        if self.workload.power_cut && self.coming.load(Ordering::SeqCst) {
+            return Err(io::Error::other("answered without power"));
+        }
         self.acknowledged += u64::from((200..300).contains(&answer.status));
         Ok(answer)
     }

@@ -9,7 +9,7 @@ use cove_tests::{Dice, LoopDisk, Pushers, Server, Workload};
 #[path = "powercut/order.rs"]
 mod order;
 
-const DISK: u64 = 4_000_000_000;
+const DISK: u64 = 2_000_000_000;
 
 /// The disk does what the other test relies on.
 #[test]
@@ -32,7 +32,7 @@ fn a_power_cut_loses_what_was_not_synced() {
 #[test]
 fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let mut dice = Dice::from_environment("power cut");
-    let workload = Workload { largest: 2_000_000, grace: Duration::from_secs(24 * 3600) };
+    let workload = Workload { largest: 2_000_000, grace: Duration::from_secs(24 * 3600), power_cut: true };
     let mut server = Server::builder().prepare();
     let disk = LoopDisk::mount(DISK, &server.data());
     server.start_again();

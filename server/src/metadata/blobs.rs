@@ -8,7 +8,7 @@ use super::connection::{Connection, execute, fetch_all, fetch_optional, transact
 use super::garbage::{ReviewKind, discard, review};
 use super::repositories::{ensure_repository, repository_id};
 use super::rights::{Viewer, visible_condition};
-use super::uploads::{Progress, record_object};
+use super::uploads::{Progress, abandon_objects, record_object};
 use super::{MetadataError, MetadataStore, Result, as_ms, now_ms, size_to_store, stored_size};
 
 /// A blob that may be read.
@@ -164,8 +164,7 @@ impl MetadataStore {
                 return Err(MetadataError::StaleWriter);
             }
             record_object(&mut tx, &upload.last).await?;
-            // An object without bytes was never made: the empty blob has none.
-            execute!(tx, "DELETE FROM objects WHERE content = $1 AND length = 0", id)?;
+            abandon_objects(&mut tx, id, None).await?;
             match content_for_update(&mut tx, upload.digest).await? {
                 None => {
                     let sql = "INSERT INTO blobs (digest, size, content, created_ms) VALUES ($1, $2, $3, $4)";

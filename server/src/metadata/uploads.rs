@@ -85,12 +85,7 @@ impl MetadataStore {
     pub async fn add_object(&self, id: &str, writer: i64, key: &str, position: u64) -> Result<()> {
         transaction!(self, quiet tx => {
             still_writer(&mut tx, id, writer).await?;
-            // What an earlier request left at this place without a durable byte is replaced, and cleaned up.
-            let sql = "UPDATE objects SET content = content || '-' || key WHERE content = $1 AND position = $2
-                       RETURNING content";
-            if let Some((abandoned,)) = fetch_optional!(tx, (String,), sql, id, size_to_store(position))? {
-                discard(&mut tx, &abandoned, now_ms()).await?;
-            }
+            abandon_objects(&mut tx, id, Some(position)).await?;
             let sql = "INSERT INTO objects (key, content, position, length) VALUES ($1, $2, $3, 0)";
             execute!(tx, sql, key, id, size_to_store(position))?;
             Ok(())
@@ -166,5 +161,17 @@ pub(super) async fn record_object(tx: &mut super::Connection, progress: &Progres
     let (multipart, parts) = progress.multipart.unzip();
     let sql = "UPDATE objects SET length = $2, multipart = $3, parts = $4 WHERE key = $1";
     execute!(tx, sql, progress.key, size_to_store(progress.length), multipart, parts)?;
+    Ok(())
+}
+
+/// Gives up the objects of an upload that have no recorded byte (at one position, or all). They may exist all the
+/// same, from a request that was replaced or killed before it could record anything: so they become garbage under
+/// a name of their own, instead of being forgotten.
+pub(super) async fn abandon_objects(tx: &mut super::Connection, id: &str, position: Option<u64>) -> Result<()> {
+    let sql = "UPDATE objects SET content = content || '-' || key WHERE content = $1 AND length = 0
+               AND position = COALESCE($2, position) RETURNING content";
+    for (abandoned,) in fetch_all!(tx, (String,), sql, id, position.map(size_to_store))? {
+        discard(tx, &abandoned, now_ms()).await?;
+    }
     Ok(())
 }

@@ -159,4 +159,3 @@ impl Subject for InProcess {
         ADMIN_PASSWORD.to_owned()
     }
 }
-

@@ -51,10 +51,9 @@ impl Operation {
         let (name, action) = match self {
             Base => return Need::Token,
             Catalog => return Need::Catalog,
-            Tags { name }
-            | Referrers { name, .. }
-            | ManifestRead { name, .. }
-            | BlobRead { name, .. } => (name, Action::Pull),
+            Tags { name } | Referrers { name, .. } | ManifestRead { name, .. } | BlobRead { name, .. } => {
+                (name, Action::Pull)
+            }
             ManifestDelete { name, .. } | BlobDelete { name, .. } => (name, Action::Delete),
             ManifestPut { name, .. }
             | Begin { name, .. }

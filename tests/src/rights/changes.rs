@@ -45,10 +45,7 @@ impl World {
                 push(self, Operation::Whole { name: name.to_owned(), blob });
             }
             let tag = self.some(&TAGS).to_owned();
-            push(
-                self,
-                Operation::ManifestPut { name: name.to_owned(), reference: Reference::Tag(tag), manifest },
-            );
+            push(self, Operation::ManifestPut { name: name.to_owned(), reference: Reference::Tag(tag), manifest });
         }
     }
 

@@ -62,8 +62,13 @@ impl World {
     }
 
     fn some_buyer(&mut self) -> Option<Buyer> {
-        let anonymous =
-            || Buyer { via: Some(Via::Anonymous), who: None, authorization: None, refresher: None, name: String::new() };
+        let anonymous = || Buyer {
+            via: Some(Via::Anonymous),
+            who: None,
+            authorization: None,
+            refresher: None,
+            name: String::new(),
+        };
         match self.dice.within(0..100) {
             0..15 => Some(Buyer { who: self.who(&Via::Anonymous), ..anonymous() }),
             15..35 if !self.refreshers.is_empty() => {
@@ -110,8 +115,7 @@ impl World {
 
     fn expected(&self, who: &Who, asked: &[(String, Vec<Action>)], catalog: bool) -> Scopes {
         let within = |(name, actions): &(String, Vec<Action>)| {
-            let actions: Vec<Action> =
-                actions.iter().copied().filter(|action| may(self, who, *action, name)).collect();
+            let actions: Vec<Action> = actions.iter().copied().filter(|action| may(self, who, *action, name)).collect();
             (!actions.is_empty()).then(|| (name.clone(), actions))
         };
         let catalog = catalog && who.limits.as_ref().is_none_or(|limits| limits.catalog);

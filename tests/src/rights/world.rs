@@ -113,7 +113,8 @@ impl std::ops::AddAssign for Counts {
 impl Counts {
     /// Panics unless everything that the model is about has happened often enough to mean something.
     pub fn assert_varied(&self) {
-        let least = |count: usize, share: usize| assert!(count >= self.requests / share, "too little variety: {self:#?}");
+        let least =
+            |count: usize, share: usize| assert!(count >= self.requests / share, "too little variety: {self:#?}");
         for count in [self.unauthorized, self.denied, self.absent, self.compared] {
             least(count, 25);
         }

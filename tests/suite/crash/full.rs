@@ -1,6 +1,7 @@
 //! A full disk: what cannot be stored is refused with a message, everything else goes on.
 
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use cove_tests::{Answer, LoopDisk, Noise, Registry, Server, Wire, media_type, sha256, wait_until};
@@ -95,7 +96,8 @@ fn a_full_disk_refuses_pushes_and_nothing_else() {
 /// Somebody else's file takes all the room while pushes run, until it is removed.
 #[test]
 fn service_returns_when_the_operator_makes_room() {
-    let mut server = Server::builder().prepare();
+    let grace = Duration::from_secs(2);
+    let mut server = Server::builder().args(["--gc-grace", "2s"]).prepare();
     let disk = LoopDisk::mount(DISK, &server.data());
     server.start_again();
     let registry = server.as_admin();
@@ -113,6 +115,8 @@ fn service_returns_when_the_operator_makes_room() {
         let answer = push(&server, "library/other", "small", &Noise::bytes(30_000 + number));
         assert!([201, 507].contains(&answer.status), "{answer}");
     }
+    // Even what the collector wants to look at, and cannot.
+    thread::sleep(grace);
     registry.pull("library/other", "before");
     assert!(registry.get("/v2/library/other/manifests/refused").status == 404, "half a push is visible");
 

@@ -12,13 +12,14 @@ const PUSHERS: usize = 4;
 fn killed_30_times_while_pushing_and_collecting() {
     let grace = Duration::from_secs(1);
     let server = Server::builder().args(["--gc-grace", "1s", "--upload-expiry", "2s"]).start();
-    kill_and_verify(server, 30, Workload { largest: LARGEST, grace });
+    kill_and_verify(server, 30, Workload { largest: LARGEST, grace, power_cut: false });
 }
 
 /// Without collection: every single blob must stay.
 #[test]
 fn killed_20_times_while_pushing() {
-    kill_and_verify(Server::start(), 20, Workload { largest: LARGEST / 10, grace: Duration::from_secs(24 * 3600) });
+    let grace = Duration::from_secs(24 * 3600);
+    kill_and_verify(Server::start(), 20, Workload { largest: LARGEST / 10, grace, power_cut: false });
 }
 
 fn kill_and_verify(mut server: Server, rounds: u32, workload: Workload) {

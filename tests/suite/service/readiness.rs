@@ -1,9 +1,11 @@
 //! `/healthz`, `/readyz`, `healthcheck`, and what SIGTERM does.
 
 use std::fs;
+use std::net::TcpStream;
 use std::time::Duration;
 
-use cove_tests::{Cmd, Postgres, S3, Server, free_port, wait_until};
+use cove_tests::{Cmd, Postgres, S3, Server, Wire, free_port, wait_until};
+use rustix::process::Signal;
 
 fn healthcheck(server: &Server) -> Cmd {
     server.command(["healthcheck", "--address", &server.address()])
@@ -57,4 +59,41 @@ fn the_healthcheck_asks_where_the_settings_say() {
     let server = Server::start();
     let everywhere = server.address().replace("127.0.0.1", "0.0.0.0");
     server.command(["healthcheck"]).env("COVE_LISTEN", everywhere).ok();
+}
+
+/// An upload's location, and a request that has sent the first 5 of 10 bytes and that the server is working on.
+fn half_an_upload(server: &Server) -> (String, Wire) {
+    let location = server.as_admin().begin_upload("library/image");
+    let expect = [("Expect", "100-continue")];
+    let wire = Wire::begin(&server.address(), &server.admin_login(), "PATCH", &location, &expect, Some(10));
+    let mut wire = wire.expect("begin a request");
+    let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+    assert_eq!(wire.read(go_on.len()).expect("an interim answer"), go_on);
+    wire.send(b"first").expect("send a half");
+    (location, wire)
+}
+
+#[test]
+fn sigterm_lets_a_running_upload_finish_and_takes_no_new_connections() {
+    let mut server = Server::start();
+    let address = server.address();
+    let (_, mut wire) = half_an_upload(&server);
+    server.process().signal(Signal::TERM);
+    server.wait_for_log(&["stopping: running requests may finish"]);
+    wait_until("nobody new gets in", Duration::from_secs(10), || TcpStream::connect(&address).is_err());
+    wire.send(b"-last").expect("send the other half");
+    wire.answer().expect("an answer").expect(202);
+    let status = server.terminate();
+    assert!(status.success(), "{status}");
+    assert!(server.log().contains("\"message\":\"stopped\""), "{}", server.log());
+}
+
+#[test]
+fn sigterm_cuts_off_what_takes_longer_than_the_limit() {
+    let mut server = Server::builder().args(["--stop-timeout", "2s"]).start();
+    let (location, _wire) = half_an_upload(&server);
+    let status = server.terminate();
+    assert!(status.success(), "{status}");
+    server.start_again();
+    server.as_admin().get(&location).expect(204);
 }
