@@ -248,10 +248,15 @@ impl Origin {
         let mut client = peer.map(|peer| peer.address.ip().to_canonical());
         match client {
             Some(address) if server.trusts(address) => {
-                if let Some(forwarded) = text("x-forwarded-for") {
-                    // From the right: the first address that is not a proxy of ours is the client's.
-                    let hops = forwarded.rsplit(',').filter_map(|hop| hop.trim().parse::<IpAddr>().ok());
-                    client = hops.map(|hop| hop.to_canonical()).find(|hop| !server.trusts(*hop)).or(client);
+                // From the right, over all lines: the first address that is not a proxy of ours is the client's.
+                // What does not parse ends the walk, for what stands to its left was written by anybody.
+                let lines = headers.get_all("x-forwarded-for").iter().rev();
+                let hops = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
+                for hop in hops.map_while(forwarded_address) {
+                    client = Some(hop);
+                    if !server.trusts(hop) {
+                        break;
+                    }
                 }
                 match text("x-forwarded-proto") {
                     Some("https") => scheme = "https",
@@ -271,6 +276,13 @@ impl Origin {
         };
         Origin { client, base_url }
     }
+}
+
+/// An address as proxies write it, with or without a port.
+fn forwarded_address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let with_port = || hop.parse::<SocketAddr>().map(|address| address.ip());
+    hop.parse::<IpAddr>().or_else(|_| with_port()).ok().map(|address| address.to_canonical())
 }
 
 /// A host as it may stand in a header of ours; anything else could end the quoted string it goes into.

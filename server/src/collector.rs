@@ -6,9 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+
+use crate::body::RequestBody;
 use crate::error::Error;
 use crate::metadata::{as_ms, now_ms};
 use crate::state::Server;
+use crate::upload::Receiver;
 
 /// Rows that are worked on at a time.
 const BATCH: u32 = 100;
@@ -16,6 +20,10 @@ const BATCH: u32 = 100;
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Expired tokens are removed, and keys read again, this often at most.
 const HOUSEKEEPING: i64 = 60_000;
+/// When garbage that could not be deleted is tried again.
+const PUT_OFF: Duration = Duration::from_secs(600);
+/// How long the objects of a blob are kept that have been joined: somebody may be reading them.
+const READERS_LEFT: Duration = Duration::from_secs(3600);
 
 /// What one look has done.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,6 +34,8 @@ pub struct Collected {
     pub unused: usize,
     /// Contents whose bytes are deleted.
     pub contents: usize,
+    /// Blobs whose several objects have become one.
+    pub joined: usize,
 }
 
 /// Looks again and again, until the server stops. `grace` bounds the pause, so that short graces work too.
@@ -33,12 +43,13 @@ pub async fn run(server: Arc<Server>, upload_expiry: Duration, grace: Duration) 
     let pause = (grace.min(upload_expiry) / 4).clamp(Duration::from_millis(100), INTERVAL);
     let mut housekeeping_ms = now_ms();
     loop {
-        match collect(&server, upload_expiry).await {
+        match work(&server, upload_expiry).await {
             Ok(done) if done == Collected::default() => {}
             Ok(done) => tracing::info!(
                 expired_uploads = done.expired_uploads,
                 unused = done.unused,
                 contents = done.contents,
+                joined = done.joined,
                 "collected"
             ),
             Err(error) => tracing::error!(%error, "collecting failed; it is tried again"),
@@ -54,9 +65,15 @@ pub async fn run(server: Arc<Server>, upload_expiry: Duration, grace: Duration) 
 }
 
 async fn housekeep(server: &Server) -> Result<(), Error> {
-    server.store.remove_expired_tokens().await?;
+    server.store.remove_ended_tokens().await?;
     server.keys.refresh().await?;
     Ok(())
+}
+
+/// Looks once, at everything that is due, and joins what is scattered.
+async fn work(server: &Arc<Server>, upload_expiry: Duration) -> Result<Collected, Error> {
+    let collected = collect(server, upload_expiry).await?;
+    Ok(Collected { joined: join(server).await?, ..collected })
 }
 
 /// Looks once, at everything that is due.
@@ -77,8 +94,14 @@ pub async fn collect(server: &Server, upload_expiry: Duration) -> Result<Collect
     loop {
         let garbage = server.store.garbage(BATCH).await?;
         for content in &garbage {
-            delete(server, content).await?;
-            done.contents += 1;
+            match delete(server, content).await {
+                Ok(()) => done.contents += 1,
+                // One that cannot be deleted must not keep the others: it is tried again later.
+                Err(error) => {
+                    tracing::error!(%error, content, "garbage could not be deleted; it is tried again");
+                    server.store.put_off_garbage(content, now_ms() + as_ms(PUT_OFF)).await?;
+                }
+            }
         }
         if garbage.len() < BATCH as usize {
             return Ok(done);
@@ -86,7 +109,30 @@ pub async fn collect(server: &Server, upload_expiry: Duration) -> Result<Collect
     }
 }
 
+/// Makes one object of the several that an upload in chunks has left in a bucket, a blob at a time. Done as an
+/// upload of the blob's own bytes, so a crash leaves nothing that is not known.
+async fn join(server: &Arc<Server>) -> Result<usize, Error> {
+    let mut joined = 0;
+    while let Some((repository, digest, blob)) = server.store.scattered_blob().await? {
+        let body = server.blobs.read(server.extents(&blob).await?, 0..blob.size).await?;
+        let mut body = RequestBody::new(Body::new(body), server.behaviour.idle_timeout);
+        let algorithm = digest.algorithm();
+        let upload = Receiver::begin(server, repository, None, algorithm).await?;
+        let id = upload.id.clone();
+        let receiver = Receiver::take_over(server, upload, Some(algorithm)).await?;
+        let old_until_ms = now_ms() + as_ms(READERS_LEFT);
+        if let Err(error) = receiver.replace(&mut body, &digest, &blob.content, old_until_ms).await {
+            server.store.cancel_upload(&id).await?;
+            return Err(error);
+        }
+        joined += 1;
+    }
+    Ok(joined)
+}
+
 async fn delete(server: &Server, content: &str) -> Result<(), Error> {
+    // Whoever still writes to it stops first: bytes that come after the deletion would be known to nobody.
+    let _claim = server.active_uploads.claim(content).await;
     for object in server.store.objects(content).await? {
         server.blobs.delete(&object.key, object.multipart.as_deref()).await?;
     }

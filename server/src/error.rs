@@ -11,7 +11,7 @@ use cove_oci::{
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use crate::auth::{KeyError, LoginError};
+use crate::auth::{KeyError, LoginError, TooManyLogins};
 use crate::blobs::BlobStoreError;
 use crate::metadata::MetadataError;
 
@@ -119,6 +119,9 @@ pub enum Error {
     /// A parameter or field of the token service.
     #[error("{0}")]
     TokenRequest(String),
+    /// Too many logins at once.
+    #[error(transparent)]
+    TooManyLogins(#[from] TooManyLogins),
     /// The database.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -131,9 +134,6 @@ pub enum Error {
     /// A bug: a handler panicked or was cancelled.
     #[error("the request could not be carried out")]
     Broken,
-    /// The server is going down.
-    #[error("the server is stopping: try again in a moment")]
-    Stopping,
 }
 
 impl Error {
@@ -165,12 +165,13 @@ impl Error {
             Error::MissingBlobs(_) => (Code::ManifestBlobUnknown, Status::NOT_FOUND),
             Error::PageSize => (Code::PaginationNumberInvalid, Status::BAD_REQUEST),
             Error::TooManyTags(_) => (Code::Unsupported, Status::URI_TOO_LONG),
+            Error::TooManyLogins(_) => (Code::TooManyRequests, Status::TOO_MANY_REQUESTS),
             Error::NotFound => (Code::Unsupported, Status::NOT_FOUND),
             Error::Method(_) => (Code::Unsupported, Status::METHOD_NOT_ALLOWED),
             Error::BlobStore(error) if error.is_full() => (Code::Unavailable, Status::INSUFFICIENT_STORAGE),
             Error::Metadata(error) if error.is_full() => (Code::Unavailable, Status::INSUFFICIENT_STORAGE),
             Error::Metadata(MetadataError::StaleWriter) => (Code::BlobUploadInvalid, Status::CONFLICT),
-            Error::Metadata(MetadataError::Busy) | Error::Stopping => (Code::Unavailable, Status::SERVICE_UNAVAILABLE),
+            Error::Metadata(MetadataError::Busy) => (Code::Unavailable, Status::SERVICE_UNAVAILABLE),
             Error::Metadata(_) | Error::BlobStore(_) | Error::Keys(_) | Error::Broken => {
                 (Code::Unknown, Status::INTERNAL_SERVER_ERROR)
             }
@@ -205,6 +206,7 @@ impl From<LoginError> for Error {
         match error {
             LoginError::Metadata(error) => error.into(),
             LoginError::Keys(error) => error.into(),
+            LoginError::TooMany(error) => Error::TooManyLogins(error),
             LoginError::Wrong | LoginError::Bearer(_) => Error::Denied(error.to_string()),
             LoginError::Ceiling(error) => Error::Metadata(MetadataError::Corrupt(error.to_string())),
         }
@@ -241,7 +243,9 @@ impl IntoResponse for Error {
                 insert(header::RANGE, format!("0-{}", size.saturating_sub(1)));
             }
             Error::Method(allowed) => insert(header::ALLOW, allowed.to_owned()),
-            Error::Stopping | Error::Metadata(MetadataError::Busy) => insert(header::RETRY_AFTER, "1".to_owned()),
+            Error::BlobInUse { .. } => insert(header::ALLOW, "GET, HEAD".to_owned()),
+            Error::TooManyLogins(_) => insert(header::RETRY_AFTER, "5".to_owned()),
+            Error::Metadata(MetadataError::Busy) => insert(header::RETRY_AFTER, "1".to_owned()),
             _ => {}
         }
         response

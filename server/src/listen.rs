@@ -31,7 +31,7 @@ use crate::call::Peer;
 
 /// How long a client may take to send a request's headers, or to shake hands.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Headers of one request, in bytes.
+/// Headers of one HTTP/2 request, in bytes; those of HTTP/1 must fit into its read buffer.
 const HEADER_LIMIT: usize = 64 * 1024;
 /// After the last byte of an answer, this long and this many bytes of what the client still sends are read off,
 /// so that the answer is not lost to a reset connection.

@@ -38,7 +38,7 @@ pub fn router(server: Arc<Server>) -> Router {
 /// Everything below `/v2/`.
 async fn registry(State(server): State<Arc<Server>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut body = RequestBody::new(body, server.behaviour.idle_timeout);
+    let mut body = RequestBody::of(&parts.headers, body, server.behaviour.idle_timeout);
     let answer = answer(&server, parts, &mut body).await;
     if answer.is_err() {
         body.read_unwanted().await;

@@ -329,6 +329,9 @@ impl fmt::Display for Settings {
 
 /// A database URL that may be shown.
 pub fn without_password(url: &str) -> String {
+    if url.contains("password=") {
+        return "(hidden)".to_owned();
+    }
     match url.parse::<url::Url>() {
         Ok(mut parsed) if parsed.password().is_some() => match parsed.set_password(Some("hidden")) {
             Ok(()) => parsed.to_string(),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,7 +55,6 @@ pub struct Server {
     pub(crate) garbage: Notify,
     /// Work that goes on when its client has gone: shutdown waits for it.
     tasks: std::sync::Mutex<JoinSet<()>>,
-    stopping: AtomicBool,
     manifests: Kept<(RepositoryName, String), Arc<KeptManifest>>,
     links: Kept<(RepositoryName, Digest), StoredBlob>,
     facts: Kept<(Option<i64>, RepositoryName), Facts>,
@@ -96,7 +95,6 @@ impl Server {
             active_uploads: ActiveUploads::default(),
             garbage: Notify::new(),
             tasks: Default::default(),
-            stopping: AtomicBool::new(false),
             manifests: Kept::new(4096, KEPT_MANIFESTS, |_, manifest| manifest.bytes.len() as u64 + 500),
             links: Kept::new(16384, 16384, |_, _| 1),
             facts: Kept::new(16384, 16384, |_, _| 1),
@@ -126,7 +124,6 @@ impl Server {
 
     /// Waits until all such work is done, or `deadline` has come. Returns how many pieces were cut off.
     pub async fn drain(&self, deadline: Instant) -> usize {
-        self.stopping.store(true, Ordering::Relaxed);
         let mut tasks = {
             let mut tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             std::mem::take(&mut *tasks)

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cove_oci::{Algorithm, Digest, Hasher, RepositoryName};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedMutexGuard, watch};
@@ -17,11 +17,13 @@ use crate::auth::random_hex;
 use crate::blobs::{BlobStore, CloudWriter, FolderWriter};
 use crate::body::RequestBody;
 use crate::error::Error;
-use crate::metadata::{FinishedUpload, MetadataError, Progress, UploadRow};
+use crate::metadata::{FinishedUpload, MetadataError, Progress, UploadRow, now_ms};
 use crate::state::Server;
 
 /// Bytes after which progress is made durable and recorded.
 const RECORDED: u64 = 64 * 1024 * 1024;
+/// Pieces of a body that are smaller than this are copied together.
+const COPIED: usize = 16 * 1024;
 
 /// A request that writes to an upload: the only one, and the last of those that asked.
 pub struct Receiver {
@@ -120,11 +122,6 @@ impl Receiver {
         Ok(Receiver { server: server.clone(), upload, sink, recorded: false, claim })
     }
 
-    /// Bytes of the upload that are recorded.
-    pub fn size(&self) -> u64 {
-        self.upload.size
-    }
-
     /// The upload.
     pub fn upload(&self) -> &UploadRow {
         &self.upload
@@ -141,8 +138,38 @@ impl Receiver {
         }
     }
 
-    /// Takes in the last body and makes a blob of the upload.
+    /// Takes in the last body and makes a blob of the upload. Bytes of the same digest that are here already
+    /// stay, unless they are damaged.
     pub async fn finish(mut self, body: &mut RequestBody, digest: &Digest) -> Result<(), Error> {
+        self.complete(body, digest).await?;
+        let damaged = self.server.damaged_content(digest).await?;
+        self.store(digest, damaged.as_deref(), now_ms()).await
+    }
+
+    /// Like [`Receiver::finish`], in place of `old`, which readers may go on with until `old_until_ms`.
+    pub async fn replace(
+        mut self,
+        body: &mut RequestBody,
+        digest: &Digest,
+        old: &str,
+        old_until_ms: i64,
+    ) -> Result<(), Error> {
+        self.complete(body, digest).await?;
+        self.store(digest, Some(old), old_until_ms).await
+    }
+
+    async fn store(self, digest: &Digest, replaced: Option<&str>, replaced_until_ms: i64) -> Result<(), Error> {
+        let repository = &self.upload.repository;
+        let finished = FinishedUpload { last: self.progress(), repository, digest, replaced, replaced_until_ms };
+        let stored = self.server.store.finish_upload(&finished).await;
+        if self.or_clean_up(stored).await? {
+            self.server.garbage.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes in the last body, makes it durable and compares digests.
+    async fn complete(&mut self, body: &mut RequestBody, digest: &Digest) -> Result<(), Error> {
         if let Ended::Early(error) = self.take_in(body).await? {
             self.settle().await?;
             self.record().await?;
@@ -160,16 +187,6 @@ impl Receiver {
             self.record().await?;
             return Err(Error::DigestMismatch { claimed: digest.clone(), computed });
         }
-        let damaged = self.server.damaged_content(digest).await?;
-        let finished = FinishedUpload {
-            last: self.progress(),
-            repository: &self.upload.repository,
-            digest,
-            damaged: damaged.as_deref(),
-        };
-        let stored = self.server.store.finish_upload(&finished).await;
-        self.or_clean_up(stored).await?;
-        self.server.garbage.notify_one(); // the bytes may have been here before
         Ok(())
     }
 
@@ -363,17 +380,32 @@ impl Server {
 #[derive(Default)]
 struct Pieces {
     pieces: Vec<Bytes>,
+    /// Small pieces in a row, in one.
+    tail: BytesMut,
     length: usize,
 }
 
 impl Pieces {
+    /// A small piece is copied: as it came, it would keep a whole network buffer in memory.
     fn push(&mut self, bytes: Bytes) {
         self.length += bytes.len();
-        self.pieces.push(bytes);
+        if bytes.len() < COPIED {
+            self.tail.extend_from_slice(&bytes);
+        } else {
+            self.seal();
+            self.pieces.push(bytes);
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.pieces.push(self.tail.split().freeze());
+        }
     }
 
     /// The first `length` bytes.
     fn take(&mut self, length: usize) -> Vec<Bytes> {
+        self.seal();
         let mut taken = Vec::new();
         let mut missing = length;
         let mut rest = std::mem::take(&mut self.pieces).into_iter();
@@ -409,7 +441,7 @@ struct Slot {
 }
 
 /// The right to write to an upload, until a newer request asks for it.
-struct Claim {
+pub(crate) struct Claim {
     id: String,
     slots: Arc<Slots>,
     newest: watch::Receiver<u64>,
@@ -418,7 +450,8 @@ struct Claim {
 }
 
 impl ActiveUploads {
-    async fn claim(&self, id: &str) -> Claim {
+    /// The right to write to an upload, as soon as whoever has it now has stopped.
+    pub(crate) async fn claim(&self, id: &str) -> Claim {
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             slots.entry(id.to_owned()).or_default().clone()

@@ -25,11 +25,11 @@ impl Dice {
 
     /// Another generator, which depends on this one's seed.
     pub fn split(&mut self) -> Self {
-        Self(self.next())
+        Self(self.number())
     }
 
     /// A number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -39,7 +39,7 @@ impl Dice {
 
     /// A number in the range.
     pub fn within(&mut self, range: Range<u64>) -> u64 {
-        range.start + self.next() % (range.end - range.start)
+        range.start + self.number() % (range.end - range.start)
     }
 
     /// Whether something happens that happens so often in a hundred.
@@ -56,7 +56,7 @@ impl Dice {
     pub fn bytes(&mut self, length: u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length as usize + 8);
         while (bytes.len() as u64) < length {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
+            bytes.extend_from_slice(&self.number().to_le_bytes());
         }
         bytes.truncate(length as usize);
         bytes

@@ -173,11 +173,10 @@ impl Pusher {
                 false => self.push_blob()?,
             });
         }
-        let config = json!({ "os": "linux", "architecture": "amd64", "created_by": self.dice.next() }).to_string();
+        let config = json!({ "os": "linux", "architecture": "amd64", "created_by": self.dice.number() }).to_string();
         let config = (self.push(config.as_bytes(), None)?, config.len() as u64);
-        let describe = |kind: &str, (digest, size): &(String, u64)| {
-            json!({ "mediaType": kind, "digest": digest, "size": size })
-        };
+        let describe =
+            |kind: &str, (digest, size): &(String, u64)| json!({ "mediaType": kind, "digest": digest, "size": size });
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": media_type::MANIFEST,
@@ -375,7 +374,8 @@ impl Pusher {
             }
         }
         let listed = registry.get(&format!("/v2/{repository}/tags/list"));
-        let listed = if listed.status == 404 { BTreeSet::new() } else { registry.tags(&repository).into_iter().collect() };
+        let listed =
+            if listed.status == 404 { BTreeSet::new() } else { registry.tags(&repository).into_iter().collect() };
         assert_eq!(listed, shown, "the tags of {repository}");
         for (digest, values) in std::mem::take(&mut self.untagged) {
             let answer = registry.manifest(&repository, &digest);

@@ -141,7 +141,12 @@ impl BearerTokens {
     }
 
     /// Signs a token. Returns it with the time of issue in milliseconds.
-    pub(super) async fn issue(&self, subject: &str, credential: String, access: &Access) -> Result<(String, i64), KeyError> {
+    pub(super) async fn issue(
+        &self,
+        subject: &str,
+        credential: String,
+        access: &Access,
+    ) -> Result<(String, i64), KeyError> {
         self.keys.follow().await?;
         let keys = self.keys.current();
         let issued_ms = now_ms();

@@ -16,6 +16,6 @@ pub use bearer::{Access, BearerError, Claims, LIFETIME, SERVICE};
 pub use ceiling::{Ceiling, Pattern, PatternError};
 pub use keys::{AFTERLIFE as KEY_AFTERLIFE, KeyError, SigningKeys, jwks, new_signing_key};
 pub use names::{AccountNameError, check_account_name};
-pub use passwords::{Passwords, WEAK_PASSWORD_LENGTH, hash_password};
+pub use passwords::{Passwords, TooManyLogins, WEAK_PASSWORD_LENGTH, hash_password};
 pub use principal::{Authenticator, Credential, LoginError, Principal};
 pub use secrets::{PERSONAL_PREFIX, REFRESH_PREFIX, new_secret, random_hex, random_password, secret_hash};

@@ -16,6 +16,8 @@ use crate::metadata::Account;
 
 /// Each computation takes 19 MiB and a core for a while: more than two at once would be a way to stop a server.
 const AT_ONCE: usize = 2;
+/// Logins that may wait for their turn. More are turned away at once: they would wait longer than any client does.
+const WAITING: usize = 200;
 /// How long a verified password need not be computed again.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// The longest that a login is slowed. Nobody is ever locked out.
@@ -29,6 +31,11 @@ pub const WEAK_PASSWORD_LENGTH: usize = 12;
 /// Longer passwords are refused unread.
 const LONGEST: usize = 1024;
 
+/// So many logins are waiting that this one would not be answered in time.
+#[derive(Debug, thiserror::Error)]
+#[error("too many logins at once: try again in a few seconds")]
+pub struct TooManyLogins;
+
 /// Hashes a new password: argon2id in PHC form.
 pub fn hash_password(password: &str) -> std::io::Result<String> {
     Argon2::default()
@@ -40,6 +47,7 @@ pub fn hash_password(password: &str) -> std::io::Result<String> {
 /// Verifies passwords.
 pub struct Passwords {
     computing: Semaphore,
+    waiting: Semaphore,
     /// Keyed hashes of passwords that were right a moment ago. The key never leaves the process.
     remembered: Cache<[u8; 32], Instant>,
     key: [u8; 32],
@@ -59,6 +67,7 @@ impl Passwords {
     pub fn new() -> std::io::Result<Self> {
         Ok(Passwords {
             computing: Semaphore::new(AT_ONCE),
+            waiting: Semaphore::new(WAITING),
             remembered: Cache::new(1024),
             key: rand::random(),
             decoy: hash_password(&super::random_password())?,
@@ -68,19 +77,26 @@ impl Passwords {
 
     /// Whether `password` is the account's. Takes as long for an account that does not exist (`None`) or has no
     /// password.
-    pub async fn verify(&self, name: &str, account: Option<&Account>, password: &str, from: Option<IpAddr>) -> bool {
+    pub async fn verify(
+        &self,
+        name: &str,
+        account: Option<&Account>,
+        password: &str,
+        from: Option<IpAddr>,
+    ) -> Result<bool, TooManyLogins> {
         let remember = account.map(|account| self.remember_key(account, password));
         if let Some(key) = &remember
             && self.remembered.get(key).is_some_and(|since| since.elapsed() < REMEMBERED)
         {
-            return true;
+            return Ok(true);
         }
+        let _waiting = self.waiting.try_acquire().map_err(|_| TooManyLogins)?;
         tokio::time::sleep(self.pause(name, from)).await;
         let stored = account.and_then(|account| account.password.clone());
         let exists = stored.is_some() && password.len() <= LONGEST;
         let hash = stored.unwrap_or_else(|| self.decoy.clone());
         let attempt = if exists { password.to_owned() } else { String::new() };
-        let Ok(_permit) = self.computing.acquire().await else { return false };
+        let _permit = self.computing.acquire().await.map_err(|_| TooManyLogins)?;
         let computed = tokio::task::spawn_blocking(move || matches(&attempt, &hash)).await;
         let right = exists && computed.unwrap_or(false);
         if right {
@@ -90,7 +106,7 @@ impl Passwords {
         } else {
             self.count_failure(name, from);
         }
-        right
+        Ok(right)
     }
 
     /// Waits before a login that may be a guess, and counts one that was wrong. For tokens used as passwords.
@@ -165,12 +181,12 @@ mod tests {
     async fn only_the_right_password_is_right() {
         let passwords = Passwords::new().unwrap();
         let alice = account("correct horse", 1);
-        assert!(passwords.verify("alice", Some(&alice), "correct horse", None).await);
-        assert!(!passwords.verify("alice", Some(&alice), "wrong", None).await);
-        assert!(!passwords.verify("nobody", None, "", None).await);
+        assert!(passwords.verify("alice", Some(&alice), "correct horse", None).await.unwrap());
+        assert!(!passwords.verify("alice", Some(&alice), "wrong", None).await.unwrap());
+        assert!(!passwords.verify("nobody", None, "", None).await.unwrap());
         // A changed password ends what is remembered of the old one.
         let changed = account("other", 2);
-        assert!(!passwords.verify("alice", Some(&changed), "correct horse", None).await);
+        assert!(!passwords.verify("alice", Some(&changed), "correct horse", None).await.unwrap());
     }
 
     #[tokio::test]

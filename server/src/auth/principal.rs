@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::bearer::{Access, BearerError, BearerTokens};
 use super::keys::{KeyError, SigningKeys};
-use super::passwords::Passwords;
+use super::passwords::{Passwords, TooManyLogins};
 use super::secrets::{PERSONAL_PREFIX, REFRESH_PREFIX, new_secret, secret_hash};
 use super::{Ceiling, PatternError};
 use crate::kept::Kept;
@@ -115,6 +115,9 @@ pub enum LoginError {
     /// Wrong name, password or token; which of them is not told.
     #[error("the user name, password or token is wrong")]
     Wrong,
+    /// The server is busy with other logins.
+    #[error(transparent)]
+    TooMany(#[from] TooManyLogins),
     /// The bearer token is not valid.
     #[error(transparent)]
     Bearer(#[from] BearerError),
@@ -160,7 +163,7 @@ impl Authenticator {
             };
         }
         let account = self.store.account(name).await?;
-        let right = self.passwords.verify(name, account.as_ref(), secret, from).await;
+        let right = self.passwords.verify(name, account.as_ref(), secret, from).await?;
         match account {
             Some(account) if right && !account.disabled => {
                 let credential = Credential::Password { account_id: account.id, version: account.password_version };
@@ -176,7 +179,7 @@ impl Authenticator {
         let principal = self.principal(&Credential::Token(token.id)).await?;
         let principal = principal.filter(|principal| principal.name() == name);
         if principal.is_some() && stale_use(&token) {
-            self.store.touch_token(token.id, token.expires_ms).await?;
+            self.record_use(&token, token.expires_ms).await?;
         }
         Ok(principal)
     }
@@ -195,9 +198,16 @@ impl Authenticator {
         };
         let principal = self.principal(&credential).await?.ok_or(LoginError::Wrong)?;
         if stale_use(&token) {
-            self.store.touch_token(token.id, Some(now_ms() + as_ms(REFRESH_LIFETIME))).await?;
+            self.record_use(&token, Some(now_ms() + as_ms(REFRESH_LIFETIME))).await?;
         }
         Ok(principal)
+    }
+
+    async fn record_use(&self, token: &TokenRow, expires_ms: Option<i64>) -> Result<(), LoginError> {
+        match self.store.touch_token(token.id, expires_ms).await {
+            Err(error) if error.is_full() => Ok(()), // the disk is full: pulls go on all the same
+            recorded => Ok(recorded?),
+        }
     }
 
     /// A bearer token.

@@ -1,7 +1,7 @@
 //! Blobs in a folder: `xx/ID`, where `xx` are the first two digits of the upload's id.
 //!
 //! Durability: the file's bytes are synced, and the folder that names a new file is, before anything is
-//! recorded in the database. A file is renamed never and truncated only while its upload is unfinished.
+//! recorded in the database. A file is never renamed, and truncated only while its upload is unfinished.
 
 use std::fs::File;
 use std::io;
@@ -207,8 +207,10 @@ impl FolderWriter {
                 Ok((hasher, file))
             });
             // An error of the flush is the file's: it is reported once, there or here.
-            self.end_flush().await?;
-            let (hasher, file) = synced.await.map_err(io::Error::other)??;
+            // Both are waited for, whatever comes of them: no write may go on when the next request begins.
+            let (flushed, synced) = (self.end_flush().await, synced.await);
+            flushed?;
+            let (hasher, file) = synced.map_err(io::Error::other)??;
             self.file = Some(file);
             hasher
         };

@@ -1,5 +1,6 @@
 //! Reading and deleting blobs.
 
+use std::io::ErrorKind;
 use std::ops::Range;
 
 use axum::body::Body;
@@ -19,6 +20,18 @@ use crate::state::{SMALL_BLOB, Server};
 /// `GET`, `HEAD /v2/NAME/blobs/DIGEST`
 pub async fn get(server: &Server, call: &Call, repository: &RepositoryName, digest: &Digest) -> Answer {
     let blob = server.blob(repository, digest).await?.ok_or_else(|| Error::BlobUnknown(digest.clone()))?;
+    match answer(server, call, &blob, digest).await {
+        // Deleted, and collected, since we looked.
+        Err(Error::BlobStore(BlobStoreError::File(error)))
+            if error.kind() == ErrorKind::NotFound && server.blob(repository, digest).await? != Some(blob) =>
+        {
+            Err(Error::BlobUnknown(digest.clone()))
+        }
+        answer => answer,
+    }
+}
+
+async fn answer(server: &Server, call: &Call, blob: &StoredBlob, digest: &Digest) -> Answer {
     let mut response = if client_has(&call.parts.headers, digest) {
         empty(StatusCode::NOT_MODIFIED)
     } else if call.parts.method == Method::HEAD {
@@ -27,9 +40,9 @@ pub async fn get(server: &Server, call: &Call, repository: &RepositoryName, dige
         response
     } else {
         match requested_range(call, digest, blob.size)? {
-            None => Response::new(Body::new(read(server, &blob, 0..blob.size).await?)),
+            None => Response::new(Body::new(read(server, blob, 0..blob.size).await?)),
             Some(range) => {
-                let mut response = Response::new(Body::new(read(server, &blob, range.clone()).await?));
+                let mut response = Response::new(Body::new(read(server, blob, range.clone()).await?));
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                 let text = format!("bytes {}-{}/{}", range.start, range.end - 1, blob.size);
                 set(response.headers_mut(), header::CONTENT_RANGE, text);

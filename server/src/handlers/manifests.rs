@@ -22,6 +22,8 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 /// Tags in one request; the specification asks for ten at least.
 const TAG_LIMIT: usize = 100;
+/// Referrers in one answer; `Link` leads to the others.
+const REFERRERS_PAGE: u32 = 500;
 /// Bytes of a manifest beyond the limit that are read and thrown away, so that the client gets to see the answer.
 const EXCESS_READ: usize = 16 * 1024 * 1024;
 
@@ -185,13 +187,28 @@ pub async fn referrers(
     visible: bool,
 ) -> Answer {
     let artifact_type = call.parameter("artifactType").filter(|wanted| !wanted.is_empty());
-    let rows = match visible {
-        true => server.store.referrers(repository, digest, artifact_type.as_deref()).await?,
+    let last = call.parameter("last");
+    let mut rows = match visible {
+        true => {
+            let (wanted, last) = (artifact_type.as_deref(), last.as_deref());
+            server.store.referrers(repository, digest, wanted, last, REFERRERS_PAGE + 1).await?
+        }
         false => Vec::new(),
     };
+    let more = rows.len() > REFERRERS_PAGE as usize;
+    rows.truncate(REFERRERS_PAGE as usize);
+    let next = rows.last().filter(|_| more).map(|last| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(artifact_type.iter().map(|wanted| ("artifactType", wanted.as_str())));
+        let query = query.append_pair("last", last.digest.as_str()).finish();
+        format!("</v2/{repository}/referrers/{digest}?{query}>; rel=\"next\"")
+    });
     let manifests = rows.into_iter().map(ReferrerDescriptor::from).collect();
     let index = ReferrersIndex { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
     let mut response = json(media_type::OCI_INDEX, &index)?;
+    if let Some(next) = next {
+        set(response.headers_mut(), header::LINK, next);
+    }
     if artifact_type.is_some() {
         set(response.headers_mut(), OCI_FILTERS_APPLIED, "artifactType");
     }

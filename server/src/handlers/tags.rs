@@ -32,11 +32,12 @@ pub async fn catalog(server: &Server, call: &Call) -> Answer {
     let (limit, mut last) = page(call, CATALOG_PAGE, LONGEST_PAGE)?;
     let viewer = call.principal.viewer();
     let wanted = limit as usize + 1;
+    let read_at_once = limit.saturating_add(1).max(CATALOG_PAGE);
     let mut names: Vec<String> = Vec::new();
     // A token with limits of its own hides some of what its account may see: read on until the page is full.
     loop {
-        let found = server.store.catalog(&viewer, last.as_deref(), limit.saturating_add(1)).await?;
-        let exhausted = found.len() < wanted;
+        let found = server.store.catalog(&viewer, last.as_deref(), read_at_once).await?;
+        let exhausted = found.len() < read_at_once as usize;
         last = found.last().map(|name| name.to_string());
         let shown = found.iter().filter(|name| call.principal.ceiling.allows(name, Action::Pull));
         names.extend(shown.map(|name| name.to_string()));

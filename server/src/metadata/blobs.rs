@@ -31,8 +31,10 @@ pub struct FinishedUpload<'a> {
     pub repository: &'a RepositoryName,
     /// Digest of the bytes.
     pub digest: &'a Digest,
-    /// Content of the same digest that was looked at and found damaged or gone: the new bytes replace it.
-    pub damaged: Option<&'a str>,
+    /// Content of the same digest that the new bytes replace, because it was found damaged, gone or scattered.
+    pub replaced: Option<&'a str>,
+    /// From when on the objects of what is replaced may be deleted.
+    pub replaced_until_ms: i64,
 }
 
 /// Outcome of [`MetadataStore::unlink_blob`].
@@ -101,7 +103,7 @@ impl MetadataStore {
         }
     }
 
-    /// A repository that `viewer` may see and that links the blob, preferring none.
+    /// Any repository that `viewer` may see and that links the blob.
     pub async fn readable_somewhere(&self, viewer: &Viewer, digest: &Digest) -> Result<Option<String>> {
         let mut connection = self.read().await?;
         let sql = concat!(
@@ -154,9 +156,10 @@ impl MetadataStore {
     }
 
     /// Makes a blob of an upload's durable bytes and links it. Where the digest is known already, the old bytes
-    /// stay and the new ones go, unless the old ones were found damaged: then it is the other way round, and a
-    /// push heals.
-    pub async fn finish_upload(&self, upload: &FinishedUpload<'_>) -> Result<()> {
+    /// stay and the new ones go, unless the old ones are to be replaced: so a push heals.
+    ///
+    /// Returns whether there is garbage now.
+    pub async fn finish_upload(&self, upload: &FinishedUpload<'_>) -> Result<bool> {
         let now = now_ms();
         transaction!(self, tx => {
             let Progress { id, writer, size, .. } = upload.last;
@@ -165,29 +168,35 @@ impl MetadataStore {
             }
             record_object(&mut tx, &upload.last).await?;
             abandon_objects(&mut tx, id, None).await?;
-            match content_for_update(&mut tx, upload.digest).await? {
+            let known = content_for_update(&mut tx, upload.digest).await?;
+            let garbage = known.is_some();
+            match known {
                 None => {
                     let sql = "INSERT INTO blobs (digest, size, content, created_ms) VALUES ($1, $2, $3, $4)";
                     execute!(tx, sql, upload.digest.as_str(), size_to_store(size), id, now)?;
                 }
-                Some(old) if upload.damaged == Some(old.as_str()) => {
+                Some(old) if upload.replaced == Some(old.as_str()) => {
                     let sql = "UPDATE blobs SET content = $2, size = $3 WHERE digest = $1";
                     execute!(tx, sql, upload.digest.as_str(), id, size_to_store(size))?;
-                    discard(&mut tx, &old, now).await?;
+                    discard(&mut tx, &old, upload.replaced_until_ms).await?;
                 }
                 Some(_) => discard(&mut tx, id, now).await?,
             }
-            self.link(&mut tx, upload.repository, upload.digest).await
+            self.link(&mut tx, upload.repository, upload.digest).await?;
+            Ok(garbage)
         })
     }
 
     /// Links a blob whose row exists; the link is reviewed after the grace, for the manifest may never come.
     async fn link(&self, tx: &mut Connection, repository: &RepositoryName, digest: &Digest) -> Result<()> {
         let id = ensure_repository(tx, repository, self.policy.visibility).await?;
+        // The review first: the collector holds its row while it decides, so either we wait and then insert the
+        // link that it has removed, or it sees that the date has moved.
+        review(tx, ReviewKind::Link, id, digest.as_str(), self.due()).await?;
         let sql = "INSERT INTO repository_blobs (repository_id, digest, created_ms) VALUES ($1, $2, $3)
                    ON CONFLICT (repository_id, digest) DO NOTHING";
         execute!(tx, sql, id, digest.as_str(), now_ms())?;
-        review(tx, ReviewKind::Link, id, digest.as_str(), self.due()).await
+        Ok(())
     }
 }
 

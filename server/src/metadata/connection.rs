@@ -178,8 +178,9 @@ impl Transaction {
         }
         batch.broken = true; // until this transaction has ended properly
         let begun = if batch.open { "SAVEPOINT step" } else { "BEGIN IMMEDIATE; SAVEPOINT step" };
-        batch.connection.execute(sqlx::raw_sql(begun)).await?;
+        // Before it runs: if we are cut off, SQLite may still begin, and whoever comes next must roll back.
         batch.open = true;
+        batch.connection.execute(sqlx::raw_sql(begun)).await?;
         place.taken = true;
         drop(place);
         Ok(Transaction { connection: Some(Connection::SqliteWriter(batch)), sqlite: Some(writer) })
@@ -190,7 +191,7 @@ impl Transaction {
         match self.connection.take() {
             Some(Connection::PostgresTransaction(transaction)) => finish_postgres(transaction, outcome).await,
             Some(Connection::SqliteWriter(batch)) => match self.sqlite.take() {
-                Some(writer) => finish_sqlite(&writer, batch, outcome, visible).await,
+                Some(writer) => finish_sqlite(writer, batch, outcome, visible).await,
                 None => Finished::Collided,
             },
             _ => Finished::Collided,
@@ -200,12 +201,11 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        // PostgreSQL's transaction rolls itself back. SQLite's batch may hold others' work, which is undone and
-        // repeated by them; `broken` stays set, so whoever comes next does it, or this task if nobody does.
-        if let (Some(Connection::SqliteWriter(mut batch)), Ok(runtime)) =
-            (self.connection.take(), tokio::runtime::Handle::try_current())
+        // PostgreSQL's transaction rolls itself back. Of SQLite's batch, only our step is undone.
+        if let (Some(Connection::SqliteWriter(batch)), Some(writer), Ok(runtime)) =
+            (self.connection.take(), self.sqlite.take(), tokio::runtime::Handle::try_current())
         {
-            runtime.spawn(async move { batch.abandon().await });
+            runtime.spawn(async move { end_step(&writer, batch, Step::Undone).await });
         }
     }
 }
@@ -247,7 +247,13 @@ pub(super) struct Batch {
 impl Batch {
     async fn commit(&mut self) -> Result<()> {
         let generation = self.generation.clone();
-        let seen = self.visible.then(|| generation.begin()).transpose()?;
+        let seen = match self.visible.then(|| generation.begin()).transpose() {
+            Ok(seen) => seen,
+            Err(error) => {
+                self.abandon().await;
+                return Err(error.into());
+            }
+        };
         let committed = self.connection.execute("COMMIT").await;
         drop(seen);
         match committed {
@@ -340,41 +346,62 @@ impl Drop for Place {
     }
 }
 
+/// How one transaction of a batch ends.
+#[derive(Clone, Copy)]
+enum Step {
+    /// It counts. `visible`: kept answers may depend on it.
+    Done { visible: bool },
+    /// It is rolled back; the others of the batch stay.
+    Undone,
+}
+
 async fn finish_sqlite<T>(
-    writer: &SqliteWriter,
-    mut batch: OwnedMutexGuard<Batch>,
+    writer: Arc<SqliteWriter>,
+    batch: OwnedMutexGuard<Batch>,
     outcome: Result<T>,
     visible: bool,
 ) -> Finished<T> {
-    let ended = match &outcome {
-        Ok(_) => "RELEASE step",
-        Err(_) => "ROLLBACK TO step; RELEASE step",
+    let step = if outcome.is_ok() { Step::Done { visible } } else { Step::Undone };
+    // In a task of its own: it must not be cut off together with its request. Others may wait for this commit,
+    // and the generation must know when it has happened.
+    let ended = tokio::spawn(async move { end_step(&writer, batch, step).await }).await;
+    match ended {
+        Ok(Ok(None)) => Finished::Done(outcome),
+        Ok(Ok(Some(committed))) => match committed.await {
+            Ok(()) => Finished::Done(outcome),
+            Err(_) => Finished::Collided,
+        },
+        Ok(Err(error)) => Finished::Done(outcome.and(Err(error))),
+        Err(_) => Finished::Collided,
+    }
+}
+
+/// Ends a step, and the batch unless somebody comes after us who will. `Some`: resolves when that has happened.
+async fn end_step(
+    writer: &SqliteWriter,
+    mut batch: OwnedMutexGuard<Batch>,
+    step: Step,
+) -> Result<Option<oneshot::Receiver<()>>> {
+    let ended = match step {
+        Step::Done { .. } => "RELEASE step",
+        Step::Undone => "ROLLBACK TO step; RELEASE step",
     };
     if let Err(error) = batch.connection.execute(sqlx::raw_sql(ended)).await {
         // A full disk or an I/O error has ended the transaction of the whole batch: the others run again.
         batch.abandon().await;
-        return Finished::Done(outcome.and(Err(error.into())));
+        return Err(error.into());
     }
     batch.broken = false;
-    batch.visible |= visible && outcome.is_ok();
-    if writer.queued.load(Ordering::SeqCst) > 0 && batch.waiting.len() < BATCH_LIMIT {
-        // Somebody comes after us and will commit for us too.
-        if outcome.is_err() {
-            return Finished::Done(outcome);
-        }
-        let (sender, receiver) = oneshot::channel();
-        batch.waiting.push(sender);
-        drop(batch);
-        return match receiver.await {
-            Ok(()) => Finished::Done(outcome),
-            Err(_) => Finished::Collided,
-        };
+    batch.visible |= matches!(step, Step::Done { visible: true });
+    if writer.queued.load(Ordering::SeqCst) == 0 || batch.waiting.len() >= BATCH_LIMIT {
+        return batch.commit().await.map(|()| None);
     }
-    // In a task of its own: a commit that is under way must not be cut off together with its request, or the
-    // generation would not know when it has happened.
-    match tokio::spawn(async move { batch.commit().await }).await {
-        Ok(Ok(())) => Finished::Done(outcome),
-        Ok(Err(error)) => Finished::Done(outcome.and(Err(error))),
-        Err(_) => Finished::Collided,
+    match step {
+        Step::Undone => Ok(None),
+        Step::Done { .. } => {
+            let (sender, receiver) = oneshot::channel();
+            batch.waiting.push(sender);
+            Ok(Some(receiver))
+        }
     }
 }

@@ -6,9 +6,11 @@
 //! goes and its content becomes garbage. From then on a push of the same digest makes new content under new
 //! object keys, so a late deletion cannot hit it.
 
+use cove_oci::{Digest, RepositoryName};
+
 use super::blobs::remove_link;
 use super::connection::{Connection, execute, fetch_all, fetch_optional, transaction};
-use super::{MetadataStore, Result, now_ms, stored_size};
+use super::{MetadataStore, Result, StoredBlob, now_ms, stored, stored_size};
 
 /// What a review looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,7 @@ pub struct ObjectRow {
     pub multipart: Option<String>,
 }
 
-/// Queues a review. A later date replaces an earlier one: somebody counts on the thing now.
+/// Queues a review; one that is queued already gets the new date.
 pub(super) async fn review(
     tx: &mut Connection,
     kind: ReviewKind,
@@ -69,10 +71,10 @@ pub(super) async fn review(
     Ok(())
 }
 
-/// Gives content up: its objects are deleted by the collector.
-pub(super) async fn discard(tx: &mut Connection, content: &str, now: i64) -> Result<()> {
+/// Gives content up: its objects are deleted by the collector after `since_ms`.
+pub(super) async fn discard(tx: &mut Connection, content: &str, since_ms: i64) -> Result<()> {
     let sql = "INSERT INTO garbage (content, since_ms) VALUES ($1, $2) ON CONFLICT (content) DO NOTHING";
-    execute!(tx, sql, content, now)?;
+    execute!(tx, sql, content, since_ms)?;
     Ok(())
 }
 
@@ -115,9 +117,31 @@ impl MetadataStore {
     /// Content to delete, at most `limit`.
     pub async fn garbage(&self, limit: u32) -> Result<Vec<String>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT content FROM garbage ORDER BY since_ms LIMIT $1";
-        let rows = fetch_all!(connection, (String,), sql, i64::from(limit))?;
+        let sql = "SELECT content FROM garbage WHERE since_ms <= $2 ORDER BY since_ms LIMIT $1";
+        let rows = fetch_all!(connection, (String,), sql, i64::from(limit), now_ms())?;
         Ok(rows.into_iter().map(|(content,)| content).collect())
+    }
+
+    /// Tries garbage again later.
+    pub async fn put_off_garbage(&self, content: &str, until_ms: i64) -> Result<()> {
+        transaction!(self, quiet tx => {
+            execute!(tx, "UPDATE garbage SET since_ms = $2 WHERE content = $1", content, until_ms)?;
+            Ok(())
+        })
+    }
+
+    /// A blob whose bytes are in several objects, and a repository that links it.
+    pub async fn scattered_blob(&self) -> Result<Option<(RepositoryName, Digest, StoredBlob)>> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT r.name, b.digest, b.size, b.content FROM blobs b
+                   JOIN repository_blobs l ON l.digest = b.digest JOIN repositories r ON r.id = l.repository_id
+                   WHERE b.content IN (SELECT content FROM objects WHERE position > 0) LIMIT 1";
+        let row = fetch_optional!(connection, (String, String, i64, String), sql)?;
+        row.map(|(repository, digest, size, content)| {
+            let blob = StoredBlob { size: stored_size(size)?, content, due_ms: None };
+            Ok((stored(&repository)?, stored(&digest)?, blob))
+        })
+        .transpose()
     }
 
     /// Whether content is given up: its objects may be gone already.

@@ -135,6 +135,11 @@ impl MetadataStore {
 
     /// Points a tag to a manifest; the one it pointed to before may have become unused.
     async fn point(&self, tx: &mut Connection, repository_id: i64, tag: &Tag, digest: &Digest) -> Result<()> {
+        let sql = "INSERT INTO tags (repository_id, name, digest, updated_ms) VALUES ($1, $2, $3, $4)
+                   ON CONFLICT (repository_id, name) DO NOTHING";
+        if execute!(tx, sql, repository_id, tag.as_str(), digest.as_str(), now_ms())? > 0 {
+            return Ok(());
+        }
         let sql = tx.dialect(
             "SELECT digest FROM tags WHERE repository_id = $1 AND name = $2",
             "SELECT digest FROM tags WHERE repository_id = $1 AND name = $2 FOR UPDATE",
@@ -143,11 +148,11 @@ impl MetadataStore {
         if let Some((before,)) = before.filter(|(before,)| before != digest.as_str()) {
             review(tx, ReviewKind::Manifest, repository_id, &before, self.due()).await?;
         }
-        let sql = "INSERT INTO tags (repository_id, name, digest, updated_ms) VALUES ($1, $2, $3, $4)
-                   ON CONFLICT (repository_id, name) DO UPDATE SET digest = excluded.digest,
-                   updated_ms = excluded.updated_ms";
-        execute!(tx, sql, repository_id, tag.as_str(), digest.as_str(), now_ms())?;
-        Ok(())
+        let sql = "UPDATE tags SET digest = $3, updated_ms = $4 WHERE repository_id = $1 AND name = $2";
+        match execute!(tx, sql, repository_id, tag.as_str(), digest.as_str(), now_ms())? {
+            0 => Err(MetadataError::Busy), // deleted between the two statements
+            _ => Ok(()),
+        }
     }
 
     /// Deletes a manifest with the tags that point to it, or only a tag. `false`: there is none.
@@ -171,6 +176,11 @@ impl MetadataStore {
     /// Removes a manifest; what it named or was named by it is looked at after the grace.
     pub(super) async fn remove_manifest(&self, tx: &mut Connection, id: i64, digest: &str) -> Result<bool> {
         let due = self.due();
+        if tx.is_postgres() {
+            // Held first: edges that somebody is just adding would not be fed.
+            let sql = "SELECT digest FROM manifests WHERE repository_id = $1 AND digest = $2 FOR UPDATE";
+            fetch_optional!(tx, (String,), sql, id, digest)?;
+        }
         let feeds = [
             "INSERT INTO reviews (kind, repository_id, digest, due_ms)
              SELECT 'link', l.repository_id, l.digest, CAST($3 AS BIGINT) FROM repository_blobs l
@@ -208,20 +218,25 @@ impl MetadataStore {
         Ok(Some(rows.into_iter().map(|(name,)| name).collect()))
     }
 
-    /// The manifests whose subject is `digest`, oldest first.
+    /// The manifests whose subject is `digest`, in the order of their digests, after `last`, at most `limit`.
+    /// Annotations beyond 16 KiB are left out: they can be read in the manifest.
     pub async fn referrers(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
         artifact_type: Option<&str>,
+        last: Option<&str>,
+        limit: u32,
     ) -> Result<Vec<ReferrerRow>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT m.digest, m.media_type, CAST(length(m.bytes) AS BIGINT), m.artifact_type, m.annotations
+        let sql = "SELECT m.digest, m.media_type, CAST(length(m.bytes) AS BIGINT), m.artifact_type,
+                   CASE WHEN length(m.annotations) <= 16384 THEN m.annotations END
                    FROM repositories r JOIN manifests m ON m.repository_id = r.id
                    WHERE r.name = $1 AND m.subject = $2 AND (CAST($3 AS TEXT) IS NULL OR m.artifact_type = $3)
-                   ORDER BY m.created_ms, m.digest";
+                   AND m.digest > $4 ORDER BY m.digest LIMIT $5";
         type Row = (String, String, i64, Option<String>, Option<String>);
-        let rows = fetch_all!(connection, Row, sql, repository.as_str(), digest.as_str(), artifact_type)?;
+        let (repository, digest, last) = (repository.as_str(), digest.as_str(), last.unwrap_or(""));
+        let rows = fetch_all!(connection, Row, sql, repository, digest, artifact_type, last, i64::from(limit))?;
         let row = |(digest, media_type, size, artifact_type, annotations): Row| {
             let (digest, size) = (stored(&digest)?, stored_size(size)?);
             Ok::<_, MetadataError>(ReferrerRow { digest, media_type, size, artifact_type, annotations })

@@ -165,7 +165,8 @@ impl MetadataStore {
     }
 
     async fn open_postgres(url: &str, policy: Policy) -> Result<Self> {
-        let options: PgConnectOptions = url.parse()?;
+        // The rules of `garbage` rely on statements that see what was committed before they began.
+        let options = url.parse::<PgConnectOptions>()?.options([("default_transaction_isolation", "read committed")]);
         let pool = PgPoolOptions::new()
             .max_connections(16)
             .acquire_timeout(Duration::from_secs(30))

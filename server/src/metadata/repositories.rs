@@ -120,6 +120,10 @@ impl MetadataStore {
         let now = now_ms();
         transaction!(self, tx => {
             let Some(id) = repository_id(&mut tx, repository).await? else { return Ok(false) };
+            if tx.is_postgres() {
+                // Whoever links a blob here holds the row too: they come before us, or find nothing.
+                fetch_optional!(tx, (i64,), "SELECT id FROM repositories WHERE id = $1 FOR UPDATE", id)?;
+            }
             let links = "SELECT digest FROM repository_blobs WHERE repository_id = $1 ORDER BY digest";
             let links = fetch_all!(tx, (String,), links, id)?;
             execute!(tx, "INSERT INTO garbage (content, since_ms) SELECT id, $2 FROM uploads WHERE repository = $1",

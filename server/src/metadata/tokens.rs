@@ -83,7 +83,7 @@ macro_rules! select_token {
 impl MetadataStore {
     /// Stores a token; `token.id` and the times of making and use are filled in by the database. Returns its id.
     pub async fn add_token(&self, token: &TokenRow, hash: &str) -> Result<i64> {
-        transaction!(self, tx => {
+        transaction!(self, quiet tx => {
             let sql = "INSERT INTO tokens (account_id, kind, name, hash, scopes, source_token_id, password_version,
                        created_ms, expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
             let (id,) = fetch_one!(tx, (i64,), sql, token.account_id, token.kind.as_str(), token.name.as_str(), hash,
@@ -125,8 +125,12 @@ impl MetadataStore {
         transaction!(self, tx => { Ok(execute!(tx, "DELETE FROM tokens WHERE id = $1", id)? > 0) })
     }
 
-    /// Removes tokens that ended before now.
-    pub async fn remove_expired_tokens(&self) -> Result<u64> {
-        transaction!(self, tx => { execute!(tx, "DELETE FROM tokens WHERE expires_ms < $1", now_ms()) })
+    /// Removes tokens that have ended: by time, or because the password that they came from has changed.
+    pub async fn remove_ended_tokens(&self) -> Result<u64> {
+        transaction!(self, quiet tx => {
+            let sql = "DELETE FROM tokens WHERE expires_ms < $1 OR password_version <>
+                       (SELECT a.password_version FROM accounts a WHERE a.id = tokens.account_id)";
+            execute!(tx, sql, now_ms())
+        })
     }
 }

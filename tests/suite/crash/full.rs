@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use cove_tests::{Answer, LoopDisk, Noise, Registry, Server, Wire, media_type, sha256, wait_until};
+use cove_tests::{Answer, Login, LoopDisk, Noise, Registry, Server, Wire, media_type, sha256, wait_until};
 use serde_json::json;
 
 const DISK: u64 = 100_000_000;
@@ -102,6 +102,7 @@ fn service_returns_when_the_operator_makes_room() {
     server.start_again();
     let registry = server.as_admin();
     push(&server, "library/other", "before", &Noise::bytes(1_000_000)).expect(201);
+    let token = server.admin(["token", "create", "admin", "--name", "pulls"]);
     let ballast = server.data().join("somebody-elses-file");
     let take_all = || {
         // Falls short of it: that is the point.
@@ -118,6 +119,8 @@ fn service_returns_when_the_operator_makes_room() {
     // Even what the collector wants to look at, and cannot.
     thread::sleep(grace);
     registry.pull("library/other", "before");
+    // With a token too, of which the registry would like to note that it was used.
+    server.as_user(&Login::new("admin", &token)).pull("library/other", "before");
     assert!(registry.get("/v2/library/other/manifests/refused").status == 404, "half a push is visible");
 
     // A stream that meets the full disk in its middle goes on when there is room.

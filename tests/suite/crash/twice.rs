@@ -7,7 +7,8 @@ use cove_tests::{Cmd, Noise, Postgres, S3, Scratch, Server, free_port};
 /// Starts a server that must refuse: it says why, in one line, and ends with exit code 1.
 fn refuses(server: Cmd, words: &[&str]) {
     let listen = format!("127.0.0.1:{}", free_port());
-    let finished = server.env("COVE_LISTEN", listen).env("COVE_ADMIN_PASSWORD", "x").limit(Duration::from_secs(30)).run();
+    let finished =
+        server.env("COVE_LISTEN", listen).env("COVE_ADMIN_PASSWORD", "x").limit(Duration::from_secs(30)).run();
     assert_eq!(finished.code, Some(1), "{finished}");
     for word in words {
         assert!(finished.stderr.contains(word), "`{word}` is not said: {finished}");

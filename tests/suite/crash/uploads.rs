@@ -55,7 +55,9 @@ impl Servers {
     fn files(&self) -> Vec<String> {
         match &self.s3 {
             Some(s3) => files_below(&s3.objects()),
-            None => files_below(&self.first.data().join("blobs")).into_iter().filter(|f| !f.ends_with("/lock")).collect(),
+            None => {
+                files_below(&self.first.data().join("blobs")).into_iter().filter(|f| !f.ends_with("/lock")).collect()
+            }
         }
     }
 }
@@ -283,7 +285,9 @@ fn uploads_expire(mut servers: Servers) {
     wait_until("the server has read everything", Duration::from_secs(60), || unread(&servers.first.address()) == 0);
     let registry = servers.kill_and_go_on().as_user(&alice);
     wait_until("the uploads have left no row", Duration::from_secs(60), || {
-        ["uploads", "objects", "garbage"].iter().all(|table| servers.query(&format!("select * from {table}")).is_empty())
+        ["uploads", "objects", "garbage"]
+            .iter()
+            .all(|table| servers.query(&format!("select * from {table}")).is_empty())
     });
     assert_eq!(servers.files(), files_before, "files or parts of uploads that have expired");
     for location in locations.iter().chain([&location]) {

@@ -12,7 +12,7 @@ fn a_backup_taken_during_pushes_is_restored_without_a_loss() {
     let server = Server::builder().args(["--gc-grace", "20s"]).start();
     let alice = server.add_user("alice");
     let mut dice = Dice::from_environment("backup");
-    let mut pushers = Pushers::new(4, "library", Workload { largest: 2_000_000, grace }, &mut dice);
+    let mut pushers = Pushers::new(4, "library", Workload { largest: 2_000_000, grace, power_cut: false }, &mut dice);
     let marker = server.as_user(&alice).push_blob("alice/marker", &Noise::bytes(100_000));
     let target = Scratch::new("backup");
     let backup = || {

@@ -12,7 +12,9 @@ fn calls(trace: &str) -> Vec<String> {
     let mut unfinished: Vec<(&str, &str)> = Vec::new();
     let mut calls = Vec::new();
     for line in trace.lines() {
-        let Some((thread, call)) = line.split_once(' ').map(|(thread, call)| (thread, call.trim_start())) else { continue };
+        let Some((thread, call)) = line.split_once(' ').map(|(thread, call)| (thread, call.trim_start())) else {
+            continue;
+        };
         if let Some(begun) = call.strip_suffix(" <unfinished ...>") {
             if begun.contains("sync(") { unfinished.push((thread, begun)) } else { calls.push(begun.to_owned()) }
         } else if call.starts_with("<... ") {
