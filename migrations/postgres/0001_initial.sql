@@ -66,6 +66,9 @@ CREATE TABLE objects (
     UNIQUE (content, position)
 );
 
+-- Blobs in several objects, which the collector joins.
+CREATE INDEX objects_by_scattered_content ON objects (content) WHERE position > 0;
+
 CREATE TABLE uploads (
     id         TEXT COLLATE "C" PRIMARY KEY,      -- also the content that it fills
     repository TEXT COLLATE "C" NOT NULL,

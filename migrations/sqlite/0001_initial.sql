@@ -66,6 +66,9 @@ CREATE TABLE objects (
     UNIQUE (content, position)
 ) STRICT;
 
+-- Blobs in several objects, which the collector joins.
+CREATE INDEX objects_by_scattered_content ON objects (content) WHERE position > 0;
+
 CREATE TABLE uploads (
     id         TEXT    PRIMARY KEY,      -- also the content that it fills
     repository TEXT    NOT NULL,

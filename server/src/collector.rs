@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 
+use crate::blobs::BlobStore;
 use crate::body::RequestBody;
 use crate::error::Error;
 use crate::metadata::{as_ms, now_ms};
@@ -112,6 +113,9 @@ pub async fn collect(server: &Server, upload_expiry: Duration) -> Result<Collect
 /// Makes one object of the several that an upload in chunks has left in a bucket, a blob at a time. Done as an
 /// upload of the blob's own bytes, so a crash leaves nothing that is not known.
 async fn join(server: &Arc<Server>) -> Result<usize, Error> {
+    if matches!(server.blobs, BlobStore::Folder(_)) {
+        return Ok(0); // there an upload is one growing file
+    }
     let mut joined = 0;
     while let Some((repository, digest, blob)) = server.store.scattered_blob().await? {
         let body = server.blobs.read(server.extents(&blob).await?, 0..blob.size).await?;

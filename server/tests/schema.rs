@@ -91,6 +91,7 @@ async fn postgres(url: &str) -> Schema {
                    WHERE schemaname = 'public' AND indexname LIKE '%\\_by\\_%'";
     for row in sqlx::query(indexes).fetch_all(&mut connection).await.unwrap() {
         let (table, text): (String, String) = (row.get(0), row.get(1));
+        let text = text.split(" WHERE ").next().unwrap();
         let columns = text.rsplit_once('(').unwrap().1.trim_end_matches(')').replace(", ", ",");
         schema.insert(format!("{table} index ({columns})"));
     }

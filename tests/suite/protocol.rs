@@ -86,6 +86,33 @@ fn on_postgresql_and_s3() {
     run(&Server::builder().database(&postgres.url()).s3(&s3, "protocol").start());
 }
 
+/// What came in chunks lies in several objects of the bucket at first, and in one after a while.
+#[test]
+fn chunks_are_joined_in_the_cloud() {
+    let (postgres, s3) = (Postgres::start(), S3::start());
+    let server = Server::builder().database(&postgres.url()).s3(&s3, "join").args(["--gc-grace", "2s"]).start();
+    let registry = server.as_admin();
+    let bytes = cove_tests::Noise::bytes(20_000_000);
+    let digest = cove_tests::sha256(&bytes);
+    let location = registry.begin_upload("join/a");
+    for (number, chunk) in bytes.chunks(7_000_000).enumerate() {
+        let range = format!("{}-{}", number * 7_000_000, number * 7_000_000 + chunk.len() - 1);
+        registry.patch(&location, &[("Content-Range", &range)], chunk).expect(202);
+    }
+    registry.put(&cove_tests::add_query(&location, &format!("digest={digest}")), &[], b"").expect(201);
+    let index = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"x/y","digest":"{digest}","size":20000000}},"layers":[]}}"#
+    );
+    registry.push_manifest("join/a", "v1", cove_tests::media_type::MANIFEST, index.as_bytes());
+    let objects = "SELECT COUNT(*) FROM objects o JOIN blobs b ON b.content = o.content";
+    cove_tests::wait_until("the objects are joined", std::time::Duration::from_secs(30), || {
+        registry.check_blob("join/a", &digest, 20_000_000);
+        postgres.query(objects).trim() == "1"
+    });
+    registry.check_blob("join/a", &digest, 20_000_000);
+    server.check();
+}
+
 /// A push over bytes that were damaged on the disk heals them, for every repository that has the blob.
 #[test]
 fn a_push_heals_damaged_bytes() {
