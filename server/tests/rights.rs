@@ -23,7 +23,7 @@ fn every_answer_is_the_one_that_the_rules_ask_for() {
     for number in 0..WORLDS {
         let default_public = number % 4 == 3;
         let mut subject = InProcess::start(default_public);
-        let mut world = World::new(dice.next(), default_public, &mut subject);
+        let mut world = World::new(dice.number(), default_public, &mut subject);
         world.run(REQUESTS / WORLDS, &mut subject);
         all += world.counts;
     }

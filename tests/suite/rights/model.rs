@@ -24,7 +24,7 @@ impl OverHttp {
 impl Subject for OverHttp {
     fn ask(&mut self, request: &Request) -> Reply {
         // Failed logins slow an address down: everybody comes from somewhere else.
-        let number = self.addresses.next() as u32;
+        let number = self.addresses.number() as u32;
         let client = std::net::Ipv4Addr::from(0x0a00_0000 | (number & 0x00ff_ffff)).to_string();
         let mut headers = vec![("X-Forwarded-For", client.as_str())];
         headers.extend(request.authorization.as_deref().map(|value| ("Authorization", value)));

@@ -211,7 +211,7 @@ fn what_ends_a_refresh_token() {
     let alone = bought("another-password");
     assert_eq!(renew(&alone), 200);
     let listed = server.admin(["token", "list", "alice"]);
-    let last = listed.lines().filter(|line| line.contains("refresh")).last().expect("a refresh token");
+    let last = listed.lines().rfind(|line| line.contains("refresh")).expect("a refresh token");
     server.admin(["token", "revoke", last.split_whitespace().next().expect("an id")]);
     assert_eq!(renew(&alone), 401, "the refresh token itself was revoked");
 
