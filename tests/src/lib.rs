@@ -9,7 +9,6 @@
 
 mod authority;
 pub mod clients;
-pub mod rights;
 mod command;
 mod conformance;
 mod containerd;
@@ -24,6 +23,7 @@ mod postgres;
 mod process;
 mod pusher;
 mod registry;
+pub mod rights;
 mod s3;
 mod scratch;
 mod server;

@@ -1,6 +1,6 @@
 //! The protocol beyond what the conformance suite asks, and everything that clients should not send: one suite,
 //! run on SQLite + folder, PostgreSQL + folder and PostgreSQL + S3.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 #[path = "protocol/bad_input.rs"]
 mod bad_input;

@@ -85,7 +85,7 @@ pub fn an_early_refusal_is_seen(server: &Server) {
 
 pub fn bodies_shorter_than_declared(server: &Server) {
     let registry = server.as_admin();
-    let digest = sha256(&[b'x'; 1000]);
+    let digest = sha256([b'x'; 1000]);
     let location = registry.begin_upload("short/a");
     let requests = [
         head(server, "PUT", &format!("{location}?digest={digest}")),
