@@ -18,11 +18,7 @@ pub fn debian() -> PathBuf {
                 std::env::var_os(name).into_iter().fold(debootstrap, |command, value| command.env(name, value));
         }
         let packages = "--include=build-essential,ca-certificates,git,python3";
-        debootstrap
-            .args(["--variant=minbase", packages, "bookworm"])
-            .arg(folder.join("root"))
-            .arg("http://deb.debian.org/debian")
-            .ok();
+        debootstrap.args(["--variant=minbase", packages, "bookworm"]).arg(folder.join("root")).ok();
         let unfinished = tar.with_extension("unfinished");
         let command =
             Cmd::new("tar").args(["--numeric-owner", "--sort=name", "--exclude=./var/cache/apt/archives/*.deb", "-cf"]);

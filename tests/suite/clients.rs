@@ -4,12 +4,9 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cove_tests::clients::{self, Client, Crane, Ctr, Curl, Docker, Podman, Skopeo};
-use cove_tests::{
-    Artifact, Cmd, Image, Index, Login, Noise, Registry, Scratch, Served, Server, cache_folder, media_type, sha256,
-};
+use cove_tests::{Artifact, Cmd, Image, Index, Login, Noise, Registry, Scratch, Served, Server, media_type, sha256};
 
 /// A server, a user and all clients, logged in as that user.
 struct Cove {
@@ -246,7 +243,7 @@ fn a_debian_image_goes_through_docker_podman_skopeo_and_crane() {
         client.login(&address, &alice);
     }
 
-    let debian = debian();
+    let debian = cove_tests::debian();
     let size = fs::metadata(&debian).expect("the tar is there").len();
     assert!(size > 300_000_000, "the image shall be several hundred MB, and is {size} bytes");
     let addition = Scratch::new("addition");
@@ -277,31 +274,6 @@ fn a_debian_image_goes_through_docker_podman_skopeo_and_crane() {
     let back = docker.pull(&name("by-crane"));
     assert_eq!((back.manifest, back.config), (served.digest, id), "what docker has pulled in the end");
     server.check();
-}
-
-/// The tar of a Debian installation, made once by debootstrap and kept under `target/`.
-fn debian() -> PathBuf {
-    let tar = cache_folder().join("debian-bookworm.tar");
-    if !tar.exists() {
-        let folder = Scratch::new("debootstrap");
-        let mut debootstrap = Cmd::new("debootstrap").limit(Duration::from_secs(1200));
-        for name in ["http_proxy", "https_proxy", "no_proxy"] {
-            debootstrap =
-                std::env::var_os(name).into_iter().fold(debootstrap, |command, value| command.env(name, value));
-        }
-        let packages = "--include=build-essential,ca-certificates,git,python3";
-        debootstrap
-            .args(["--variant=minbase", packages, "bookworm"])
-            .arg(folder.join("root"))
-            .arg("http://deb.debian.org/debian")
-            .ok();
-        let unfinished = tar.with_extension("unfinished");
-        let command =
-            Cmd::new("tar").args(["--numeric-owner", "--sort=name", "--exclude=./var/cache/apt/archives/*.deb", "-cf"]);
-        command.arg(&unfinished).arg("-C").arg(folder.join("root")).arg(".").ok();
-        fs::rename(&unfinished, &tar).expect("rename in a folder");
-    }
-    tar
 }
 
 #[test]

@@ -94,13 +94,18 @@ fn main() {
                 let which = (turn + shift) % peers.len();
                 // What the one before has written is written out, so that nobody pays for another.
                 Cmd::new("sync").ok();
-                let watch = peers[which].watch();
-                let figure = row.measure(&peers[which], &content, options.time);
+                let (peer, watch, before) = (&peers[which], peers[which].watch(), peers[which].processor_time());
+                let done = row.measure(peer, &content, options.time);
                 let peak = watch.peak();
                 memory[which] = memory[which].max(peak);
-                if let Some(figure) = figure {
-                    let (unit, name) = (row.unit, &peers[which].name);
-                    eprintln!("  {:14} {name:14} {figure:9.0} {unit:4} at {peak:5.1} MB", row.name);
+                if let Some(done) = done {
+                    let (figure, spent) = (row.figure(&done), peer.processor_time() - before);
+                    let each = spent.as_secs_f64() * 1e3 / done.times.max(1) as f64;
+                    let (unit, name) = (row.unit, &peer.name);
+                    eprintln!(
+                        "  {:14} {name:14} {figure:9.0} {unit:4} with {each:8.3} ms of processor each, {peak:5.1} MB",
+                        row.name
+                    );
                     report.add(number, which, figure);
                 }
             }
@@ -130,7 +135,7 @@ fn main() {
 /// Requests per second of this load generator, and of wrk with one thread, on the same file of nginx.
 fn ceiling(nginx: &Peer, content: &Content, time: Duration) -> Option<(f64, f64)> {
     let row = ROWS.iter().find(|row| matches!(row.does, Does::GetConfig(32)))?;
-    let ours = row.measure(nginx, content, time)?;
+    let ours = row.measure(nginx, content, time)?.per_second();
     let url = format!("http://{}{}", nginx.address, content.config_path());
     let printed = Cmd::new("wrk").args(["-t1", "-c32", &format!("-d{}s", time.as_secs().max(1)), &url]).ok();
     let theirs = printed.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"))?;

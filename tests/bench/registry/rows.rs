@@ -5,7 +5,7 @@ use std::time::Duration;
 use cove_tests::{add_query, media_type};
 
 use crate::content::{Blobs, Content, LARGE, REPOSITORY, SMALL, manifest_path, unique};
-use crate::load::{Connection, Work, repeat};
+use crate::load::{Connection, Done, Work, repeat};
 use crate::peers::Peer;
 
 /// A row.
@@ -51,34 +51,37 @@ pub const ROWS: &[Row] = &[
 ];
 
 impl Row {
-    /// The figure of a peer; none if it cannot do that.
-    pub fn measure(&self, peer: &Peer, content: &Content, time: Duration) -> Option<f64> {
+    /// What a peer has done in this time; none if it cannot do that.
+    pub fn measure(&self, peer: &Peer, content: &Content, time: Duration) -> Option<Done> {
         let authorization = peer.authorization();
-        let get = |path: &str| Get(request("GET", path, &authorization, "").into_bytes());
-        let megabytes = LARGE as f64 / 1e6;
-        let rate = |connections: usize, work: Get| repeat(peer.address, connections, time, work).per_second();
+        let get = |connections: usize, path: &str| {
+            let get = Get(request("GET", path, &authorization, "").into_bytes());
+            Some(repeat(peer.address, connections, time, get))
+        };
+        let push = |connections: usize, size: usize, patch: bool| {
+            let push = Push { blobs: Blobs::new(size), authorization: authorization.clone(), patch };
+            Some(repeat(peer.address, connections, time, push))
+        };
         match self.does {
-            Does::GetManifest(connections) => Some(rate(connections, get(&manifest_path("latest")))),
-            Does::GetConfig(connections) => Some(rate(connections, get(&content.config_path()))),
-            Does::GetLayer(connections) => Some(rate(connections, get(&content.layer_path())) * megabytes),
+            Does::GetManifest(connections) => get(connections, &manifest_path("latest")),
+            Does::GetConfig(connections) => get(connections, &content.config_path()),
+            Does::GetLayer(connections) => get(connections, &content.layer_path()),
             _ if !peer.pushes => None,
-            Does::PushLarge(connections) => {
-                let push = Push { blobs: Blobs::new(LARGE), authorization, patch: false };
-                Some(repeat(peer.address, connections, time, push).per_second() * megabytes)
-            }
-            Does::PushSmall(connections) => {
-                let push = Push { blobs: Blobs::new(SMALL), authorization, patch: false };
-                Some(repeat(peer.address, connections, time, push).per_second())
-            }
-            Does::PushSmallInThree(connections) => {
-                let push = Push { blobs: Blobs::new(SMALL), authorization, patch: true };
-                Some(repeat(peer.address, connections, time, push).per_second())
-            }
+            Does::PushLarge(connections) => push(connections, LARGE, false),
+            Does::PushSmall(connections) => push(connections, SMALL, false),
+            Does::PushSmallInThree(connections) => push(connections, SMALL, true),
             Does::PutManifest => {
-                let template = content.manifest_named(PLACE);
-                let put = PutManifest { template: String::from_utf8(template).expect("UTF-8"), authorization };
-                Some(repeat(peer.address, 1, time, put).per_second())
+                let template = String::from_utf8(content.manifest_named(PLACE)).expect("UTF-8");
+                Some(repeat(peer.address, 1, time, PutManifest { template, authorization }))
             }
+        }
+    }
+
+    /// The figure in the row's unit.
+    pub fn figure(&self, done: &Done) -> f64 {
+        match self.does {
+            Does::GetLayer(_) | Does::PushLarge(_) => done.per_second() * LARGE as f64 / 1e6,
+            _ => done.per_second(),
         }
     }
 }
