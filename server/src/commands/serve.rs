@@ -26,6 +26,7 @@ pub(super) async fn serve(settings: Settings) -> Outcome {
     for line in settings.to_string().lines().filter(|line| !line.starts_with('#')) {
         tracing::debug!("setting: {line}");
     }
+    raise_descriptor_limit();
     let _lock = lock_database(&settings)?;
     let blobs = open_blobs(&settings, true)?;
     let store = open_store(&settings).await?;
@@ -76,6 +77,16 @@ fn start_log(settings: &Settings) -> Result<(), CommandError> {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
     }
     Ok(())
+}
+
+/// Every connection and every blob on its way takes a descriptor; the usual soft limit of 1,024 is for programs that
+/// use `select`.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// SQLite has one server. Commands beside it do not take this lock.
