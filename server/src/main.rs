@@ -33,7 +33,7 @@ fn give_memory_back() {
     // SAFETY: `mallopt` only sets numbers of the allocator, and no other thread runs yet.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 4 * MIB);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * MIB);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 4 * MIB);
         libc::mallopt(libc::M_ARENA_MAX, 4);
     }
 }

@@ -173,7 +173,7 @@ impl FolderWriter {
     /// Bytes that make a chunk.
     pub const CHUNK: usize = 1024 * 1024;
     /// Bytes that are made durable at a time while more are coming in, so that few are left at the end.
-    const FLUSH: u64 = 8 * 1024 * 1024;
+    const FLUSH: u64 = 32 * 1024 * 1024;
 
     /// Waits for the chunk before, then starts to write this one.
     pub async fn write(&mut self, pieces: Pieces) -> Result<()> {
@@ -344,6 +344,26 @@ mod tests {
         assert_eq!(bytes(&folder, length, 5..2_999_999).await, big[5..2_999_999]);
         assert_eq!(bytes(&folder, length, 7..11).await, big[7..11]);
         assert!(folder.read(vec![(Folder::key(ID), length + 1)], 0..length).await.is_err(), "too short is damaged");
+    }
+
+    #[tokio::test]
+    async fn much_is_flushed_while_more_comes_in() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temporary.path(), true).unwrap();
+        let mut writer = folder.writer(&Folder::key(ID), 0, Hasher::new(Algorithm::Sha256));
+        let mut all = Vec::new();
+        for number in 0..36u8 {
+            let chunk = Bytes::from(vec![number; FolderWriter::CHUNK]);
+            all.extend_from_slice(&chunk);
+            writer.write(vec![chunk]).await.unwrap();
+        }
+        assert!(writer.flush.is_some(), "36 MiB are more than is left for the end");
+        writer.write_last(vec![Bytes::from_static(b"the "), Bytes::from_static(b"end")]);
+        all.extend_from_slice(b"the end");
+        let (length, hasher) = writer.sync().await.unwrap();
+        assert_eq!((length, writer.flush.is_none()), (all.len() as u64, true));
+        assert_eq!(hasher.finish(), Digest::of(Algorithm::Sha256, &all));
+        assert_eq!(bytes(&folder, length, 0..length).await, all);
     }
 
     #[tokio::test]
