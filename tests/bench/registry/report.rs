@@ -125,7 +125,7 @@ fn machine() -> String {
     let memory = memory.split(' ').next().and_then(|kilobytes| kilobytes.parse::<f64>().ok()).unwrap_or(0.0);
     let memory = (memory * 1024.0 / 1e9).round();
     let folder = std::env::var("TMPDIR").unwrap_or_else(|_| "/var/tmp".to_owned());
-    let disk = Cmd::new("stat").args(["-f", "-c", "%T", &folder]).ok();
+    let disk = Cmd::new("findmnt").args(["-n", "-o", "FSTYPE", "-T", &folder]).ok();
     let model = field(&read("/proc/cpuinfo"), "model name");
     let kernel = read("/proc/sys/kernel/osrelease");
     format!("{cores} cores ({model}), {memory} GB, Linux {}, {disk}", kernel.trim())
