@@ -72,18 +72,6 @@ impl Actions {
         Actions(self.0 | (1 << action as u8))
     }
 
-    /// What is in both sets.
-    #[must_use]
-    pub fn intersection(self, other: Actions) -> Actions {
-        Actions(self.0 & other.0)
-    }
-
-    /// What is in either set.
-    #[must_use]
-    pub fn union(self, other: Actions) -> Actions {
-        Actions(self.0 | other.0)
-    }
-
     /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
