@@ -8,13 +8,23 @@
 mod descriptor;
 mod digest;
 mod error_code;
+mod image_config;
 mod manifest;
 mod name;
+mod platform;
+mod reference;
 mod scope;
+mod verified;
 
-pub use descriptor::{Descriptor, media_type};
+pub use descriptor::{Codec, Descriptor, media_type};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error_code::ErrorCode;
+pub use image_config::{
+    Empty, Healthcheck, History, ImageConfig, ImageConfigError, ImageDocument, Rootfs, RunConfig, chain_ids,
+};
 pub use manifest::{Manifest, ManifestError, ManifestKind, Referrer};
 pub use name::{ManifestReference, NameError, RepositoryName, Tag};
+pub use platform::{Platform, PlatformError};
+pub use reference::{DOCKER_HUB, Reference, ReferenceDefaults, ReferenceError, RegistryName};
 pub use scope::{Action, Actions, ResourceScope, Scope, ScopeError};
+pub use verified::{Verified, Verifier, VerifyError};

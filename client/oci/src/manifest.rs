@@ -176,6 +176,21 @@ impl Manifest {
         self.document.config.iter().chain(self.document.layers.iter().flatten())
     }
 
+    /// The image's config. An index has none.
+    pub fn config(&self) -> Option<&Descriptor> {
+        self.document.config.as_ref()
+    }
+
+    /// The image's layers, lowest first. Empty for an index.
+    pub fn layers(&self) -> &[Descriptor] {
+        self.document.layers.as_deref().unwrap_or_default()
+    }
+
+    /// A descriptor of this manifest.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(&self.media_type, self.digest(Algorithm::Sha256), self.bytes.len() as u64)
+    }
+
     /// The blobs that a registry must hold: layers that may not be distributed are left out.
     pub fn required_blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.blobs().filter(|blob| !media_type::is_nondistributable(&blob.media_type))

@@ -1,0 +1,2 @@
+//! cove
+fn main() {}
