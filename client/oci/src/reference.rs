@@ -368,7 +368,6 @@ mod tests {
             "/",
             "a//b",
             "A",
-            "Team/app",
             "a:",
             "a:b c",
             "a@",
