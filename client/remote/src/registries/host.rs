@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
-use cove_oci::{ManifestReference, RepositoryName};
+use cove_oci::{ManifestReference, RegistryName, RepositoryName};
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
@@ -35,8 +35,8 @@ pub struct Host {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// What the host is asked for.
     pub capabilities: Capabilities,
-    /// Whether it is a mirror: it is asked first, and what it lacks the next one is asked for. It gets no credentials
-    /// of the registry.
+    /// Whether it is a mirror: it is asked first, and what it lacks the next one is asked for. It gets no
+    /// credentials of the registry, but those of [`Host::name`].
     pub is_mirror: bool,
     /// How repositories are called there.
     pub rewrite: Option<PrefixRewrite>,
@@ -89,6 +89,15 @@ pub struct PrefixRewrite {
 }
 
 impl Host {
+    /// The host's own name: credentials for it lie under this name, never under that of the registry it mirrors.
+    pub fn name(&self) -> Option<RegistryName> {
+        let host = self.base.host_str()?;
+        match self.base.port() {
+            Some(port) => format!("{host}:{port}").parse().ok(),
+            None => host.parse().ok(),
+        }
+    }
+
     /// What the repository is called at this host. `None` if it has no valid name there.
     pub fn repository<'a>(&self, repository: &'a RepositoryName) -> Option<Cow<'a, RepositoryName>> {
         let Some(PrefixRewrite { from, to }) = &self.rewrite else { return Some(Cow::Borrowed(repository)) };

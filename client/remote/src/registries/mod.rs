@@ -21,19 +21,27 @@
 //! among them, never use a proxy for loopback addresses; reqwest does unless `NO_PROXY` says otherwise. So a client
 //! for a host for which [`Registries::is_loopback`] is true must be built with `no_proxy()`.
 
+mod certificates;
 mod cove_toml;
 mod daemon_json;
 mod error;
 mod host;
+mod hosts_toml;
 mod insecure;
 mod paths;
+mod registries_conf;
+
+use std::path::PathBuf;
 
 use cove_oci::{RegistryName, RepositoryName};
 use url::Url;
 
+use certificates::{Certificates, folders_of};
 use cove_toml::CoveToml;
 use daemon_json::DaemonJson;
-use insecure::Insecure;
+use hosts_toml::{HostSettings, HostsToml};
+use insecure::{Insecure, is_loopback};
+use registries_conf::{MirrorUse, RegistriesConf, Table};
 
 pub use error::RegistriesError;
 pub use host::{Access, Capabilities, ClientCertificate, Host, Limits, PrefixRewrite};
@@ -42,12 +50,13 @@ pub use paths::{ConfigPaths, Variables};
 /// What all configuration together says of registries.
 pub struct Registries {
     default_registry: RegistryName,
-    unqualified: Vec<RegistryName>,
     insecure: Insecure,
     insecure_by_variable: Insecure,
     mirrors_by_variable: Option<Vec<Url>>,
     cove: CoveToml,
+    conf: RegistriesConf,
     daemon: DaemonJson,
+    certs_d: Vec<PathBuf>,
 }
 
 impl Registries {
@@ -78,12 +87,13 @@ impl Registries {
         };
         Ok(Registries {
             default_registry,
-            unqualified: Vec::new(),
             insecure,
             insecure_by_variable,
             mirrors_by_variable,
             cove,
+            conf: RegistriesConf::load(&paths.registries_conf, &paths.registries_conf_d)?,
             daemon,
+            certs_d: paths.hosts.clone(),
         })
     }
 
@@ -94,7 +104,7 @@ impl Registries {
 
     /// podman's `unqualified-search-registries`. Cove never searches for a name: it has one default.
     pub fn unqualified(&self) -> &[RegistryName] {
-        &self.unqualified
+        &self.conf.unqualified
     }
 
     /// Where to ask for things of the registry as a whole (`/v2/`, a search): mirrors first, the registry itself last.
@@ -151,58 +161,114 @@ impl Registries {
     fn hosts_of(
         &self,
         registry: &RegistryName,
-        _repository: Option<&RepositoryName>,
+        repository: Option<&RepositoryName>,
         access: Access,
     ) -> Result<Vec<Host>, RegistriesError> {
-        let mut hosts = Vec::new();
-        if access == Access::Pull {
-            let hub = registry.is_docker_hub();
-            let mirrors = match (&self.mirrors_by_variable, &self.settings(registry).mirrors) {
-                (Some(mirrors), _) if hub => mirrors.as_slice(),
-                (_, Some(mirrors)) => mirrors.as_slice(),
-                _ if hub => self.daemon.mirrors.as_slice(),
-                _ => &[],
-            };
-            for base in mirrors {
-                hosts.push(self.mirror(base.clone()));
-            }
+        let table = self.conf.table(registry, repository);
+        if let Some(table) = table.filter(|table| table.blocked) {
+            let name = repository.map_or(registry.to_string(), |repository| format!("{registry}/{repository}"));
+            return Err(RegistriesError::Blocked { name, path: table.path.clone() });
         }
-        hosts.push(self.origin(registry)?);
+        let file = self.hosts_toml(registry)?;
+        let mut hosts = self.mirrors(registry, file.as_ref(), table)?;
+        hosts.push(self.origin(registry, file.as_ref(), table)?);
+        hosts.retain(|host| match access {
+            Access::Pull => host.capabilities.pull || host.capabilities.resolve,
+            Access::Push => host.capabilities.push,
+        });
         Ok(hosts)
     }
 
-    /// The registry itself.
-    fn origin(&self, registry: &RegistryName) -> Result<Host, RegistriesError> {
-        let authority = if registry.is_docker_hub() { "registry-1.docker.io" } else { registry.as_str() };
-        let base = Url::parse(&format!("https://{authority}/v2/"))
-            .map_err(|_| RegistriesError::value("reference", "registry", authority, "the name of a host"))?;
-        Ok(self.described(registry, base, Capabilities::ALL))
+    /// The mirrors, by the first dialect that names some.
+    fn mirrors(
+        &self,
+        registry: &RegistryName,
+        file: Option<&HostsToml>,
+        table: Option<&Table>,
+    ) -> Result<Vec<Host>, RegistriesError> {
+        let by_variable = self.mirrors_by_variable.as_ref().filter(|_| registry.is_docker_hub());
+        if let Some(mirrors) = by_variable.or(self.settings(registry).mirrors.as_ref()) {
+            return mirrors.iter().map(|base| self.mirror(base.clone())).collect();
+        }
+        if let Some(file) = file {
+            let described = |(base, settings): &(Url, HostSettings)| {
+                let mut host = self.mirror(base.clone())?;
+                apply(settings, &mut host);
+                Ok(host)
+            };
+            return file.hosts.iter().map(described).collect();
+        }
+        if let Some(table) = table.filter(|table| !table.mirrors.is_empty()) {
+            let described = |mirror: &registries_conf::Mirror| {
+                let mut host = self.mirror(root_of(&mirror.location.registry)?)?;
+                host.rewrite.clone_from(&mirror.location.rewrite);
+                host.capabilities.resolve = mirror.used_for != MirrorUse::DigestOnly;
+                host.capabilities.tags_only = mirror.used_for == MirrorUse::TagOnly;
+                allow_insecure(mirror.insecure, &mut host);
+                Ok(host)
+            };
+            return table.mirrors.iter().map(described).collect();
+        }
+        let of_docker = if registry.is_docker_hub() { self.daemon.mirrors.as_slice() } else { &[] };
+        of_docker.iter().map(|base| self.mirror(base.clone())).collect()
     }
 
-    fn mirror(&self, base: Url) -> Host {
-        let name = authority(&base);
-        let mut host = match name {
-            Some(name) => self.described(&name, base, Capabilities::MIRROR),
-            None => bare(base, Capabilities::MIRROR),
-        };
+    /// The registry itself, where its name or the first dialect that knows better says.
+    fn origin(
+        &self,
+        registry: &RegistryName,
+        file: Option<&HostsToml>,
+        table: Option<&Table>,
+    ) -> Result<Host, RegistriesError> {
+        if let Some(file) = file {
+            let base = file.server.clone().map_or_else(|| root_of(registry), Ok)?;
+            let mut host = self.described(registry, base, Capabilities::ALL)?;
+            apply(&file.server_settings, &mut host);
+            return Ok(host);
+        }
+        let location = table.and_then(|table| table.location.as_ref());
+        let base = root_of(location.map_or(registry, |location| &location.registry))?;
+        let mut host = self.described(registry, base, Capabilities::ALL)?;
+        host.rewrite = location.and_then(|location| location.rewrite.clone());
+        let may = self.settings(registry).insecure != Some(false);
+        allow_insecure(may && table.is_some_and(|table| table.insecure), &mut host);
+        Ok(host)
+    }
+
+    fn mirror(&self, base: Url) -> Result<Host, RegistriesError> {
+        let mut host = bare(base, Capabilities::MIRROR);
+        if let Some(name) = host.name() {
+            host = self.described(&name, host.base, Capabilities::MIRROR)?;
+        }
         host.is_mirror = true;
-        host
+        Ok(host)
     }
 
-    /// A host with what is configured for it under its own name.
-    fn described(&self, name: &RegistryName, base: Url, capabilities: Capabilities) -> Host {
+    /// A host with what is configured under its own name.
+    fn described(&self, name: &RegistryName, base: Url, capabilities: Capabilities) -> Result<Host, RegistriesError> {
         let settings = self.settings(name);
         let mut host = bare(base, capabilities);
-        if settings.plain_http == Some(true) && !host.base.cannot_be_a_base() {
-            let _ = host.base.set_scheme("http");
+        if settings.plain_http == Some(true) {
+            let _ = host.base.set_scheme("http"); // from https: always possible
         }
-        let insecure = self.is_insecure(name) || is_loopback(name) && settings.insecure != Some(false);
-        host.skip_verify = insecure;
-        host.plain_http_fallback = insecure && host.base.scheme() == "https";
-        host.ca.clone_from(&settings.ca);
-        host.client_certificates = settings.client_certificate.iter().cloned().collect();
+        allow_insecure(self.is_insecure(name) || is_loopback(name) && settings.insecure != Some(false), &mut host);
+        let found = Certificates::load(&self.certs_d, name)?;
+        host.ca = settings.ca.iter().chain(&found.ca).cloned().collect();
+        host.client_certificates = settings.client_certificate.iter().chain(&found.client).cloned().collect();
         host.headers.clone_from(&settings.headers);
-        host
+        Ok(host)
+    }
+
+    /// The `hosts.toml` of the registry, else the one for all that have none of their own.
+    fn hosts_toml(&self, registry: &RegistryName) -> Result<Option<HostsToml>, RegistriesError> {
+        let own = self.certs_d.iter().flat_map(|folder| folders_of(folder, registry));
+        let general = self.certs_d.iter().map(|folder| folder.join("_default"));
+        for folder in own.chain(general) {
+            if let Some(found) = HostsToml::load(&folder.join("hosts.toml"))? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     fn is_insecure(&self, registry: &RegistryName) -> bool {
@@ -234,18 +300,29 @@ fn bare(base: Url, capabilities: Capabilities) -> Host {
     }
 }
 
-/// The host and port of an address, as a registry's name.
-fn authority(url: &Url) -> Option<RegistryName> {
-    let host = url.host_str()?;
-    match url.port() {
-        Some(port) => format!("{host}:{port}").parse().ok(),
-        None => host.parse().ok(),
-    }
+/// Certificates are not verified, and plain http is tried if https is not spoken.
+fn allow_insecure(insecure: bool, host: &mut Host) {
+    host.skip_verify |= insecure;
+    host.plain_http_fallback |= insecure && host.base.scheme() == "https";
+}
+
+/// What `hosts.toml` says of a host wins over what was known of it. `skip_verify` is about TLS alone, either way.
+fn apply(settings: &HostSettings, host: &mut Host) {
+    host.capabilities = settings.capabilities.unwrap_or(host.capabilities);
+    host.ca.extend(settings.ca.iter().cloned());
+    host.client_certificates.extend(settings.client_certificates.iter().cloned());
+    host.headers.extend(settings.headers.iter().cloned());
+    host.skip_verify = settings.skip_verify.unwrap_or(host.skip_verify);
+}
+
+/// The root of the API where a registry's name says.
+fn root_of(registry: &RegistryName) -> Result<Url, RegistriesError> {
+    let authority = if registry.is_docker_hub() { "registry-1.docker.io" } else { registry.as_str() };
+    Url::parse(&format!("https://{authority}/v2/"))
+        .map_err(|_| RegistriesError::value("reference", "registry", authority, "the name of a host"))
 }
 
 /// The entries of a list in a variable.
 fn listed(text: Option<&str>) -> impl Iterator<Item = &str> {
     text.unwrap_or_default().split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty())
 }
-
-use insecure::is_loopback;
