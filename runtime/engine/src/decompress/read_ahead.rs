@@ -43,7 +43,10 @@ fn fill<'a>(
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     piece.truncate(length);
-                    let _ = full.send(Ok(piece));
+                    // An empty piece would be the end.
+                    if length > 0 {
+                        let _ = full.send(Ok(piece));
+                    }
                     return Err(error);
                 }
             }

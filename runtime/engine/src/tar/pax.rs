@@ -2,6 +2,8 @@
 //!
 //! Read as Go's archive/tar and GNU tar both do; what they understand differently is refused.
 
+use std::collections::HashSet;
+
 use super::header::owner_in_range;
 use super::number::{decimal, time};
 use super::sparse::{Extent, parse_list};
@@ -59,7 +61,7 @@ impl Extended {
         if extended.sparse.pending.is_some() {
             return Err(Problem::SparseMap);
         }
-        extended.merge_libarchive_xattrs();
+        extended.unite_xattrs();
         Ok(extended)
     }
 
@@ -91,14 +93,18 @@ impl Extended {
         Ok(())
     }
 
-    /// libarchive writes each attribute twice; where only its own form is there (with bytes that others cannot
-    /// write), it counts.
-    fn merge_libarchive_xattrs(&mut self) {
-        for xattr in std::mem::take(&mut self.libarchive_xattrs) {
-            if !self.xattrs.iter().any(|known| known.name == xattr.name) {
-                self.xattrs.push(xattr);
-            }
+    /// Leaves the last value of each attribute. libarchive writes each one twice; where only its own form is there (with
+    /// bytes that others cannot write), it counts.
+    fn unite_xattrs(&mut self) {
+        let mut all = std::mem::take(&mut self.libarchive_xattrs);
+        if all.is_empty() && self.xattrs.len() < 2 {
+            return;
         }
+        all.append(&mut self.xattrs);
+        let mut seen = HashSet::new();
+        let mut is_last: Vec<bool> = all.iter().rev().map(|xattr| seen.insert(xattr.name.as_slice())).collect();
+        is_last.reverse();
+        self.xattrs = all.into_iter().zip(is_last).filter_map(|(xattr, is_last)| is_last.then_some(xattr)).collect();
     }
 
     /// How the file is stored, if it is sparse; takes the records.
@@ -227,10 +233,7 @@ fn put(xattrs: &mut Vec<Xattr>, name: &[u8], value: Vec<u8>) -> Result<(), Probl
     if name.is_empty() || name.contains(&0) {
         return Err(Problem::NulInName);
     }
-    match xattrs.iter_mut().find(|known| known.name == name) {
-        Some(known) => known.value = value,
-        None => xattrs.push(Xattr { name: name.to_vec(), value }),
-    }
+    xattrs.push(Xattr { name: name.to_vec(), value });
     Ok(())
 }
 
