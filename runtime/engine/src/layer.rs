@@ -16,7 +16,8 @@ use futures_util::future::{Either, select};
 use crate::partial::{Growth, Partial, Writer};
 use crate::receive::{LOOK_AGAIN, LayerTask, Ready, Receiver, Work};
 use crate::catalogue::Catalogue;
-use crate::{Error, decompress::decompress, image, record, unpack};
+use crate::decompress::decompress;
+use crate::{Error, image, record, unpack};
 
 /// How many pieces from the network wait for the disk.
 const WAITING_PIECES: usize = 16;

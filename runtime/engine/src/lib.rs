@@ -3,10 +3,11 @@
 //! [`Store`] is where to begin. Images come in through [`Store::receive`], a target of `cove_transfer::copy`, and go
 //! out through [`Store::send`], a source of it; archives are read by [`Store::load`] and written by [`Store::save`].
 
+pub mod archive;
 mod catalogue;
 mod changes;
 mod compress;
-mod decompress;
+pub mod decompress;
 mod error;
 mod image;
 mod layer;
@@ -22,11 +23,11 @@ mod record;
 mod remove;
 mod send;
 mod store;
+pub mod tar;
 pub mod unpack;
 pub mod user_namespace;
 
 pub use compress::{Compressed, compress};
-pub use decompress::decompress;
 pub use error::Error;
 pub use image::{Image, Layer};
 pub use places::Places;
@@ -35,7 +36,15 @@ pub use remove::{LabelFilter, PruneFilter, Pruned, RemoveOptions, Removed};
 pub use send::Sender;
 pub use store::{Found, Store};
 
-/// How this process can unpack.
+/// How this process can unpack, and what its mounts will need.
 fn unpack_options() -> unpack::UnpackOptions {
-    unpack::UnpackOptions::default()
+    use unpack::{OneId, OverlayXattr};
+    let (rootless, overlay) = match user_namespace::place() {
+        user_namespace::Place::Root => (None, OverlayXattr::Trusted),
+        user_namespace::Place::Inside(user_namespace::Ids::Many) => (None, OverlayXattr::User),
+        user_namespace::Place::Inside(user_namespace::Ids::One) | user_namespace::Place::Outside => {
+            (Some(OneId), OverlayXattr::User)
+        }
+    };
+    unpack::UnpackOptions { rootless, overlay, ..unpack::UnpackOptions::default() }
 }
