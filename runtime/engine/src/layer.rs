@@ -15,7 +15,9 @@ use futures_util::future::{Either, select};
 
 use crate::partial::{Growth, Partial, Writer};
 use crate::receive::{LOOK_AGAIN, LayerTask, Ready, Receiver, Work};
-use crate::{Error, decompress::decompress, record, unpack};
+use crate::catalogue::Catalogue;
+use crate::decompress::decompress;
+use crate::{Error, image, record, unpack};
 
 /// How many pieces from the network wait for the disk.
 const WAITING_PIECES: usize = 16;
@@ -39,7 +41,12 @@ impl Receiver {
         source: &S,
         progress: &dyn Progress,
     ) -> Result<Placed, TransferError> {
-        let partial = self.partial(blob, source, progress).await?;
+        let Some(partial) = self.partial(blob, source, progress).await? else {
+            let bytes = image::read_blob(&self.work.store.places, blob)?;
+            self.work.config_arrived(blob, bytes)?;
+            progress.step(blob, Step::Existed);
+            return Ok(Placed::Existed);
+        };
         let stored = self.download(blob, source, &partial, progress).await?;
         if blob.size <= cove_oci::ImageConfig::SIZE_LIMIT as u64 {
             let bytes = fs_err::read(partial.path()).map_err(Error::from)?;
@@ -69,7 +76,9 @@ impl Receiver {
         source: &S,
         progress: &dyn Progress,
     ) -> Result<Placed, TransferError> {
-        let partial = self.partial(blob, source, progress).await?;
+        let Some(partial) = self.partial(blob, source, progress).await? else {
+            return self.held_layer(blob, progress).await;
+        };
         let (writer, growth) = open(&partial).await?;
         let resumed = writer.length() > 0;
         let follower = partial.follow(&growth).map_err(Error::from)?;
@@ -115,22 +124,26 @@ impl Receiver {
         Ok(Placed::Stored(stored.unwrap_or(blob.size)))
     }
 
-    /// The partial file of a blob; waits while another process works on it. A file that the source has on this
-    /// machine takes its place by a link.
+    /// The partial file of a blob; waits while another process works on it. `None` if that one has brought the blob
+    /// into the store meanwhile. A file that the source has on this machine takes the place of what must be fetched,
+    /// by a link.
     async fn partial<S: Source>(
         &self,
         blob: &Descriptor,
         source: &S,
         progress: &dyn Progress,
-    ) -> Result<Partial, TransferError> {
+    ) -> Result<Option<Partial>, TransferError> {
         self.work.session()?;
         let mut told = false;
         loop {
             if let Some(partial) = Partial::take(&self.work.store.places, blob).map_err(Error::from)? {
+                if self.work.has_come(blob)? {
+                    return Ok(None);
+                }
                 if let Some(file) = source.file(&blob.digest) {
                     partial.adopt(&file).map_err(Error::from)?;
                 }
-                return Ok(partial);
+                return Ok(Some(partial));
             }
             if !std::mem::replace(&mut told, true) {
                 progress.step(blob, Step::Waiting);
@@ -275,6 +288,20 @@ fn from_disk(error: io::Error) -> TransferError {
 }
 
 impl Work {
+    /// Whether another process has published a blob since this copy began. The lease names it already.
+    fn has_come(&self, blob: &Descriptor) -> Result<bool, Error> {
+        if !self.store.places.blob(&blob.digest).exists() {
+            return Ok(false);
+        }
+        let _lock = self.store.lock()?;
+        let catalogue = Catalogue::read(&self.store.places)?;
+        let has_come = catalogue.blobs().contains_key(&blob.digest);
+        if has_come {
+            self.state().held.insert(blob.digest.clone(), catalogue.diff_id(&blob.digest).cloned());
+        }
+        Ok(has_come)
+    }
+
     fn forget_layer(&self, blob: &Descriptor) {
         let mut state = self.state();
         let diff_ids: Vec<Digest> = state

@@ -30,7 +30,6 @@ pub mod unpack;
 pub mod user_namespace;
 
 pub use compress::{Compressed, compress};
-pub use decompress::decompress;
 pub use error::Error;
 pub use image::{Image, Layer};
 pub use import::ImportOptions;
@@ -41,13 +40,15 @@ pub use remove::{LabelFilter, PruneFilter, Pruned, RemoveOptions, Removed};
 pub use send::Sender;
 pub use store::{Found, Store};
 
-/// How this process can unpack.
+/// How this process can unpack, and what its mounts will need.
 fn unpack_options() -> unpack::UnpackOptions {
-    use user_namespace::{Ids, Place};
-    let (overlay, rootless) = match user_namespace::place() {
-        Place::Root | Place::Outside => (unpack::OverlayXattr::Trusted, None),
-        Place::Inside(Ids::Many) => (unpack::OverlayXattr::User, None),
-        Place::Inside(Ids::One) => (unpack::OverlayXattr::User, Some(unpack::OneId)),
+    use unpack::{OneId, OverlayXattr};
+    let (rootless, overlay) = match user_namespace::place() {
+        user_namespace::Place::Root => (None, OverlayXattr::Trusted),
+        user_namespace::Place::Inside(user_namespace::Ids::Many) => (None, OverlayXattr::User),
+        user_namespace::Place::Inside(user_namespace::Ids::One) | user_namespace::Place::Outside => {
+            (Some(OneId), OverlayXattr::User)
+        }
     };
-    unpack::UnpackOptions { overlay, rootless, ..unpack::UnpackOptions::default() }
+    unpack::UnpackOptions { rootless, overlay, ..unpack::UnpackOptions::default() }
 }

@@ -120,7 +120,15 @@ impl Store {
                 }
             }
         }
-        let freed = self.delete(&id, &mut removed)?;
+        // Images of other platforms that came with it go with it.
+        let mut leaving = vec![id.clone()];
+        leaving.extend(catalogue.references_of(&id).flat_map(|found| found.images.clone()));
+        let mut freed = Trash::default();
+        for id in leaving {
+            if Catalogue::read(&self.places)?.references_of(&id).next().is_none() {
+                freed.extend(self.delete(&id, &mut removed)?);
+            }
+        }
         drop(lock);
         empty(freed)?;
         Ok(removed)
@@ -154,6 +162,7 @@ impl Store {
         let mut pruned = Pruned::default();
         let lock = self.lock()?;
         let mut trash = Trash::default();
+        let mut leaving = Vec::new();
         for image in &chosen {
             let catalogue = Catalogue::read(&self.places)?;
             let mut left: Vec<Reference> =
@@ -165,7 +174,10 @@ impl Store {
             for reference in left.clone() {
                 self.untag(&reference, &mut left, &mut pruned.removed)?;
             }
-            trash.extend(self.delete(image.id(), &mut pruned.removed)?);
+            leaving.push(image.id());
+        }
+        for id in leaving {
+            trash.extend(self.delete(id, &mut pruned.removed)?);
         }
         trash.extend(self.sweep(&Catalogue::read(&self.places)?)?);
         drop(lock);
