@@ -25,7 +25,9 @@ impl Distribution {
         let configuration = format!(
             "version: 0.1
 log:
-  level: warn
+  level: error
+  accesslog:
+    disabled: true
 storage:
   cache:
     blobdescriptor: inmemory

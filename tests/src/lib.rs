@@ -48,7 +48,7 @@ pub use dockerd::Dockerd;
 pub use image::{Artifact, Image, Index, Noise};
 pub use loop_disk::LoopDisk;
 pub use makers::{MAKERS, Makers};
-pub use nasty::nasty_image;
+pub use nasty::{nastier_image, nasty_image};
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Process, wait_until};

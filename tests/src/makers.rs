@@ -58,8 +58,8 @@ impl Makers {
 
     fn podman(&self, base: &Image, reference: &str) {
         let name = "localhost/base-for-podman:latest";
-        let pulled = self.podman.command().args(["pull", "-q", &format!("oci:{}:latest", base.layout().display())]).ok();
-        self.podman.command().args(["tag", &pulled, name]).ok();
+        let (archive, _) = base.docker_archive(name);
+        self.podman.command().args(["load", "-q", "-i"]).arg(archive).ok();
         let context = Scratch::new("context");
         context.write("Dockerfile", dockerfile(name));
         let build = self.podman.command().args(["build", "-q", "--isolation=chroot", "--network=host", "-t"]);
@@ -69,7 +69,7 @@ impl Makers {
     }
 
     fn buildah(&self, base: &Image, reference: &str) {
-        let from = format!("oci:{}:latest", base.layout().display());
+        let from = format!("docker-archive:{}", base.docker_archive("localhost/base-for-buildah:latest").0.display());
         let container = self.buildah.command().args(["from", "--name", "nasty", &from]).ok();
         let run = ["run", "--isolation=chroot", "--network=host", &container, "--", "/bin/busybox", "sh", "-c", SCRIPT];
         self.buildah.command().args(run).ok();

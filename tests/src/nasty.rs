@@ -20,11 +20,18 @@ pub fn nasty_image() -> Image {
     Image::from_layers(&layers.each_ref().map(PathBuf::as_path))
 }
 
+/// The same with two layers that docker or umoci cannot unpack, or not pack again.
+pub fn nastier_image() -> Image {
+    let folder = Scratch::new("nasty");
+    let layers = [base(&folder), upper(&folder), top(&folder), holes(&folder), peak(&folder)];
+    Image::from_layers(&layers.each_ref().map(PathBuf::as_path))
+}
+
 /// Hard links, attributes, capabilities, devices, holes, odd names, modes, owners and times.
 fn base(scratch: &Scratch) -> PathBuf {
     let root = scratch.folder("base");
     let at = |path: &str| root.join(path);
-    let folders = "bin dev data/sub etc gone-folder/sub opaque/old beside/old rebeside/old lib-real tmp run var sparse odd \
+    let folders = "bin dev data/sub etc gone-folder/sub opaque/old beside/old rebeside/old lib-real tmp run var odd \
                    times owners empty becomes-file/sub through/a/b usr/share";
     for folder in folders.split_whitespace() {
         fs::create_dir_all(at(folder)).expect("make a folder");
@@ -58,12 +65,6 @@ fn base(scratch: &Scratch) -> PathBuf {
     Cmd::new("mknod").arg(at("dev/null")).args(["c", "1", "3"]).ok();
     Cmd::new("mknod").arg(at("dev/loop-like")).args(["b", "7", "300"]).ok();
     Cmd::new("mkfifo").arg(at("dev/pipe")).ok();
-
-    let holes = fs::File::create(at("sparse/holes")).expect("make a file");
-    holes.set_len(8_000_000).expect("a sparse file");
-    std::os::unix::fs::FileExt::write_all_at(&holes, b"an island", 3_000_000).expect("write into a sparse file");
-    let hole = fs::File::create(at("sparse/nothing-but-hole")).expect("make a file");
-    hole.set_len(1_000_000).expect("a sparse file");
 
     symlink("lib-real", at("lib")).expect("make a link");
     symlink("/run", at("var/run")).expect("make a link");
@@ -103,23 +104,27 @@ fn base(scratch: &Scratch) -> PathBuf {
     }
     Cmd::new("touch").args(["-h", "-d", "@1500000000.111"]).arg(at("data/link")).ok();
 
-    let tar = scratch.join("base.tar");
+    pack(scratch, "base", ".")
+}
+
+/// What GNU tar makes of a folder.
+fn pack(scratch: &Scratch, name: &str, what: &str) -> PathBuf {
+    let tar = scratch.join(format!("{name}.tar"));
     // Without times of access and change, which differ from run to run for no use.
     Cmd::new("tar")
         .args(["--format=posix", "--pax-option=delete=atime,delete=ctime", "--sparse", "--numeric-owner", "--sort=name"])
         .args(["--xattrs", "--xattrs-include=*", "-cf"])
         .arg(&tar)
         .arg("-C")
-        .arg(&root)
-        .arg(".")
+        .arg(scratch.join(name))
+        .arg(what)
         .ok();
     tar
 }
 
-/// Implied parents, links through folders, whiteouts of every kind, repeated members, changes of kind.
+/// Implied parents, links through folders, whiteouts of every kind, changes of kind.
 fn upper(scratch: &Scratch) -> PathBuf {
     let mut layer = Layer::default();
-    layer.global("comment=made by hand");
     layer.file("tmp/implied", b"its folder is in the layer below");
     layer.file("lib/through-a-link", b"lib is a link");
     layer.file("var/run/through-an-absolute-link", b"var/run leads to /run");
@@ -135,17 +140,10 @@ fn upper(scratch: &Scratch) -> PathBuf {
     layer.file(".wh.beside", b"");
     layer.folder("beside/", 0o755);
     layer.file("beside/new", b"beside a whiteout of its own folder");
-    layer.folder("rebeside/", 0o755);
-    layer.file("rebeside/new", b"before the whiteout of its own folder");
-    layer.file(".wh.rebeside", b"");
-    for time in 1..=3 {
-        layer.file("repeated", format!("time {time}").as_bytes());
-        layer.member(Member { mode: 0o600 + time, ..Member::new("repeated-mode") }, format!("{time}").as_bytes());
-    }
+    layer.file("once", b"of the upper layer");
     layer.file("/absolute/name", b"from the root");
     layer.file("./dot/./slash//slash", b"a name with more than it needs");
-    layer.hard_link("data/late", "data/one");
-    layer.hard_link("data/of-this-layer", "repeated");
+    layer.hard_link("data/of-this-layer", "once");
     layer.file("etc/replaced", b"of the upper layer");
     layer.folder("etc/to-folder", 0o711);
     layer.file("etc/to-folder/inside", b"a file became a folder");
@@ -166,14 +164,43 @@ fn top(scratch: &Scratch) -> PathBuf {
     layer.extended(&[("mtime", b"1700000000.000000001")]);
     layer.folder("hand/", 0o755);
     layer.member(Member { kind: 0, ..Member::new("hand/old-form") }, b"a member of the kind NUL");
-    layer.member(Member { kind: b'7', ..Member::new("hand/contiguous") }, b"a member of the kind 7");
     layer.member(Member { kind: b'3', device: (5, 1), mode: 0o620, ..Member::new("hand/console") }, b"");
     layer.file("gone-folder/again", b"removed below, and here again");
     layer.file("deep/.wh.er", b"");
     layer.file("opaque/.wh.new-after", b"");
-    layer.file(".wh.repeated", b"");
-    layer.file("data/late", b"no longer a link");
+    layer.file(".wh.once", b"");
+    layer.file("data/of-this-layer", b"no longer a link");
     layer.write(scratch, "top")
+}
+
+/// Files with holes, in the form that GNU tar gives them.
+fn holes(scratch: &Scratch) -> PathBuf {
+    let root = scratch.folder("holes");
+    let at = |path: &str| root.join(path);
+    fs::create_dir(at("sparse")).expect("make a folder");
+    let holes = fs::File::create(at("sparse/holes")).expect("make a file");
+    holes.set_len(8_000_000).expect("a sparse file");
+    std::os::unix::fs::FileExt::write_all_at(&holes, b"an island", 3_000_000).expect("write into a sparse file");
+    let hole = fs::File::create(at("sparse/nothing-but-hole")).expect("make a file");
+    hole.set_len(1_000_000).expect("a sparse file");
+    pack(scratch, "holes", "sparse")
+}
+
+/// Whiteouts after what they stand beside, members that come again, a link to a file of a lower layer.
+fn peak(scratch: &Scratch) -> PathBuf {
+    let mut layer = Layer::default();
+    layer.global("comment=made by hand");
+    layer.folder("rebeside/", 0o755);
+    layer.file("rebeside/new", b"before the whiteout of its own folder");
+    layer.file(".wh.rebeside", b"");
+    for time in 1..=3 {
+        layer.file("repeated", format!("time {time}").as_bytes());
+        layer.member(Member { mode: 0o600 + time, ..Member::new("repeated-mode") }, format!("{time}").as_bytes());
+    }
+    layer.hard_link("data/of-repeated", "repeated");
+    layer.member(Member { kind: b'7', ..Member::new("hand/contiguous") }, b"a member of the kind 7");
+    layer.hard_link("data/late", "data/one");
+    layer.write(scratch, "peak")
 }
 
 /// A layer's tar, written member by member.
