@@ -1,5 +1,6 @@
 //! cove: the client under test, each with a store and credentials of its own.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::{Client, Pulled};
@@ -34,7 +35,13 @@ impl Cove {
 
     /// A command line.
     pub fn command(&self) -> Cmd {
-        Cmd::new(Self::program())
+        self.run_as::<&str>(Self::program(), [])
+    }
+
+    /// The command line of another program that sees what cove sees.
+    pub fn run_as<S: AsRef<OsStr>>(&self, program: impl AsRef<OsStr>, words: impl IntoIterator<Item = S>) -> Cmd {
+        Cmd::new(program)
+            .args(words)
             .env("HOME", self.folder.path())
             .env("DOCKER_CONFIG", self.configuration())
             .env("XDG_RUNTIME_DIR", self.folder.join("session"))
@@ -43,7 +50,7 @@ impl Cove {
     }
 
     /// A command line of these words.
-    pub fn words<S: AsRef<std::ffi::OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Cmd {
+    pub fn words<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Cmd {
         self.command().args(words)
     }
 
