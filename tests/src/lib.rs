@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod authority;
+pub mod benchmarks;
 pub mod clients;
 mod command;
 mod conformance;
@@ -18,6 +19,7 @@ mod digest;
 mod distribution;
 mod dockerd;
 mod image;
+mod layers;
 mod loop_disk;
 mod makers;
 mod nasty;
@@ -47,6 +49,7 @@ pub use digest::{sha256, sha256_of_file};
 pub use distribution::Distribution;
 pub use dockerd::Dockerd;
 pub use image::{Artifact, Image, Index, Noise};
+pub use layers::{large_files, many_files};
 pub use loop_disk::LoopDisk;
 pub use makers::{MAKERS, Makers};
 pub use nasty::{nastier_image, nasty_image};
@@ -71,11 +74,12 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// The folder that cargo builds into for this profile (`target/debug`).
+/// The folder that cargo builds into for this profile (`target/debug`, `target/release`).
 fn build_folder() -> PathBuf {
-    // This program is target/debug/deps/NAME-HASH.
+    // A test is target/debug/deps/NAME-HASH, a benchmark target/release/NAME.
     let program = std::env::current_exe().expect("the path of this program");
-    program.ancestors().nth(2).expect("a test program lies in target/debug/deps").to_owned()
+    let folder = program.parent().expect("a program lies in a folder");
+    if folder.ends_with("deps") { folder.parent().expect("deps lies in a folder").to_owned() } else { folder.to_owned() }
 }
 
 /// A folder under `target/` for what is costly to make and the same in every run.

@@ -1,6 +1,6 @@
 //! docker: its client, and a daemon of our own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Client, Pulled};
@@ -27,6 +27,11 @@ impl Docker {
     pub fn command(&self) -> Cmd {
         let command = Cmd::new("docker").env("HOME", self.folder.path()).env("DOCKER_CONFIG", self.folder.path());
         command.args(["--host", &self.daemon.host()])
+    }
+
+    /// The folder of the daemon's images.
+    pub fn data(&self) -> PathBuf {
+        self.daemon.data()
     }
 
     /// The folder of its configuration: `config.json` is in it.

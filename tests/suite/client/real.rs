@@ -1,43 +1,11 @@
 //! Images of real sizes: five combinations of maker, registry and way back.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cove_tests::clients::{Client, Cove, Docker, Podman, Skopeo};
-use cove_tests::{Dice, Distribution, Image, Makers, Noise, Registry, Scratch, Server, debian, nasty_image};
+use cove_tests::{Distribution, Image, Makers, Registry, Scratch, Server, debian, large_files, many_files, nasty_image};
 
 use crate::pushed::Pushed;
-
-/// A layer of 21,000 small files in 300 folders.
-fn many_files(folder: &Scratch) -> PathBuf {
-    let path = folder.join("many.tar");
-    let mut tar = tar::Builder::new(File::create(&path).unwrap());
-    let mut dice = Dice::new(4);
-    for number in 0..21_000 {
-        let content = format!("file {number}\n").repeat(dice.within(0..400) as usize);
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        header.set_mtime(1_500_000_000 + number);
-        let name = format!("many/{:03}/{number}", number % 300);
-        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
-    }
-    tar.finish().unwrap();
-    path
-}
-
-/// A layer of one file of 150 MB, half of which compresses.
-fn large_file(folder: &Scratch) -> PathBuf {
-    let path = folder.join("large.tar");
-    let mut header = tar::Header::new_gnu();
-    header.set_size(150_000_000);
-    header.set_mode(0o600);
-    let content = std::io::Read::chain(Noise::new(75_000_000), std::io::Read::take(std::io::repeat(b'x'), 75_000_000));
-    let mut tar = tar::Builder::new(File::create(&path).unwrap());
-    tar.append_data(&mut header, "large/file", content).unwrap();
-    tar.finish().unwrap();
-    path
-}
 
 /// An image on top of which the makers can work, with this layer.
 fn with_layer(layer: &Path) -> Image {
@@ -91,7 +59,7 @@ fn debian_by_docker_and_many_files_and_a_large_one_by_others() {
     assert_eq!((pulled.manifest, pulled.config), (pushed.manifest.clone(), pushed.config.clone()));
 
     // Two and three: many files, by umoci and by buildah.
-    let many = with_layer(&many_files(&folder));
+    let many = with_layer(&many_files(&folder.join("many.tar"), 21_000, 4));
     let pushed = world.push("umoci", &many, &world.alice, "alice/many-by-umoci");
     assert!(pushed.tree().len() > 20_000);
     pushed.comes_back_to_cove(&world.cove, &world.docker);
@@ -100,7 +68,7 @@ fn debian_by_docker_and_many_files_and_a_large_one_by_others() {
     pushed.comes_back_to(&world.docker, &world.podman, &world.skopeo);
 
     // Four and five: a large file, by skopeo and by podman.
-    let large = with_layer(&large_file(&folder));
+    let large = with_layer(&large_files(&folder.join("large.tar"), 1, 150_000_000));
     let pushed = world.push("skopeo", &large, &world.alice, "alice/large-by-skopeo");
     pushed.comes_back_to_cove(&world.cove, &world.docker);
     let pushed = world.push("podman", &large, &world.alice, "alice/large-by-podman");
