@@ -79,7 +79,11 @@ fn build_folder() -> PathBuf {
     // A test is target/debug/deps/NAME-HASH, a benchmark target/release/NAME.
     let program = std::env::current_exe().expect("the path of this program");
     let folder = program.parent().expect("a program lies in a folder");
-    if folder.ends_with("deps") { folder.parent().expect("deps lies in a folder").to_owned() } else { folder.to_owned() }
+    if folder.ends_with("deps") {
+        folder.parent().expect("deps lies in a folder").to_owned()
+    } else {
+        folder.to_owned()
+    }
 }
 
 /// A folder under `target/` for what is costly to make and the same in every run.

@@ -49,9 +49,19 @@ fn base(scratch: &Scratch) -> PathBuf {
     fs::hard_link(at("data/link"), at("data/link-again")).expect("make a hard link to a link");
     write("data/noise", &Noise::bytes(100_000));
     write("data/empty", b"");
-    for path in ["etc/kept", "etc/removed", "etc/replaced", "etc/to-folder", "gone-folder/sub/file", "opaque/old/file",
-        "opaque/file", "beside/old/file", "rebeside/old/file", "becomes-file/sub/file", "through/a/b/file"]
-    {
+    for path in [
+        "etc/kept",
+        "etc/removed",
+        "etc/replaced",
+        "etc/to-folder",
+        "gone-folder/sub/file",
+        "opaque/old/file",
+        "opaque/file",
+        "beside/old/file",
+        "rebeside/old/file",
+        "becomes-file/sub/file",
+        "through/a/b/file",
+    ] {
         write(path, format!("{path} of the lowest layer\n").as_bytes());
     }
 
@@ -76,8 +86,18 @@ fn base(scratch: &Scratch) -> PathBuf {
 
     let long = "l".repeat(255);
     let names: [&[u8]; 12] = [
-        b"new\nline", b"end\n", b"not-\xff\xfe-utf8", b" space ", b"-dash", b"back\\slash", b"*?[star]", b"\"quote'",
-        "ümläut-\u{1f433}".as_bytes(), b"tab\tbell\x07", b"...", long.as_bytes(),
+        b"new\nline",
+        b"end\n",
+        b"not-\xff\xfe-utf8",
+        b" space ",
+        b"-dash",
+        b"back\\slash",
+        b"*?[star]",
+        b"\"quote'",
+        "ümläut-\u{1f433}".as_bytes(),
+        b"tab\tbell\x07",
+        b"...",
+        long.as_bytes(),
     ];
     for name in names {
         fs::write(root.join("odd").join(OsStr::from_bytes(name)), name).expect("write a file with an odd name");
@@ -87,7 +107,9 @@ fn base(scratch: &Scratch) -> PathBuf {
     write(&format!("odd/{deep}/file"), b"far down");
     fs::create_dir(root.join("odd").join(OsStr::from_bytes(b"folder\xc3\x28\n"))).expect("make a folder");
 
-    for (path, mode) in [("bin/busybox", 0o4755), ("bin/ping", 0o2755), ("tmp", 0o1777), ("data/empty", 0o000), ("empty", 0o700)] {
+    for (path, mode) in
+        [("bin/busybox", 0o4755), ("bin/ping", 0o2755), ("tmp", 0o1777), ("data/empty", 0o000), ("empty", 0o700)]
+    {
         fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).expect("set a mode");
     }
     for (name, user, group) in [("users", 1000, 1001), ("large", 4_000_000, 3_999_999), ("nobody", 65534, 65534)] {
@@ -95,7 +117,12 @@ fn base(scratch: &Scratch) -> PathBuf {
         chown(at(&format!("owners/{name}")), Some(user), Some(group)).expect("give a file away");
     }
     // As chown clears these bits, they come after it.
-    for (name, time) in [("nanoseconds", "@1234567890.123456789"), ("before-1970", "@-86400.25"), ("far", "@9000000000.5"), ("zero", "@0")] {
+    for (name, time) in [
+        ("nanoseconds", "@1234567890.123456789"),
+        ("before-1970", "@-86400.25"),
+        ("far", "@9000000000.5"),
+        ("zero", "@0"),
+    ] {
         write(&format!("times/{name}"), name.as_bytes());
         Cmd::new("touch").args(["-d", time]).arg(at(&format!("times/{name}"))).ok();
     }
@@ -112,7 +139,13 @@ fn pack(scratch: &Scratch, name: &str, what: &str) -> PathBuf {
     let tar = scratch.join(format!("{name}.tar"));
     // Without times of access and change, which differ from run to run for no use.
     Cmd::new("tar")
-        .args(["--format=posix", "--pax-option=delete=atime,delete=ctime", "--sparse", "--numeric-owner", "--sort=name"])
+        .args([
+            "--format=posix",
+            "--pax-option=delete=atime,delete=ctime",
+            "--sparse",
+            "--numeric-owner",
+            "--sort=name",
+        ])
         .args(["--xattrs", "--xattrs-include=*", "-cf"])
         .arg(&tar)
         .arg("-C")

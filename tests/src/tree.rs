@@ -51,7 +51,8 @@ impl Tree {
         let mut entries = reader.entries;
         for names in reader.names.values().filter(|names| names.len() > 1) {
             for name in names {
-                let others = names.iter().filter(|other| *other != name).cloned().collect();
+                let mut others: Vec<_> = names.iter().filter(|other| *other != name).cloned().collect();
+                others.sort();
                 entries.get_mut(name).expect("it was read").links = others;
             }
         }
@@ -366,7 +367,12 @@ fn folder_times(root: &Path) -> BTreeMap<PathBuf, (i64, i64)> {
     while let Some(folder) = left.pop() {
         found.insert(folder.strip_prefix(root).expect("it lies below").to_owned(), time_of(&folder));
         let children = fs::read_dir(&folder).unwrap_or_else(|error| panic!("read {}: {error}", folder.display()));
-        left.extend(children.flatten().filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir())).map(|child| child.path()));
+        left.extend(
+            children
+                .flatten()
+                .filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|child| child.path()),
+        );
     }
     found
 }

@@ -94,7 +94,8 @@ impl Puller<'_> {
         self.cove.words(["system", "prune", "-f"]).ok();
         let leftovers = ["partial/", "staging/", "trash/", "leases/"];
         let content = self.cove.content();
-        let left: Vec<_> = content.iter().filter(|path| leftovers.iter().any(|folder| path.starts_with(folder))).collect();
+        let left: Vec<_> =
+            content.iter().filter(|path| leftovers.iter().any(|folder| path.starts_with(folder))).collect();
         assert!(left.is_empty(), "left after `system prune`: {left:?}");
         self.cove.words(["rmi", &self.name]).ok();
         self.cove.words(["system", "prune", "-f"]).ok();

@@ -116,7 +116,9 @@ fn with_subordinate_ids() {
     assert!(pulled.succeeded(), "{pulled}");
     assert!(!pulled.stderr.contains("subuid"), "{pulled}");
     let subordinate = |id: u32| if id == 0 { Ordinary::ID } else { Ordinary::SUBORDINATE + id - 1 };
-    for (name, user, group) in [("of-root", 0, 0), ("of-user", 1000, 1000), ("of-nobody", 65534, 65534), ("new", 1000, 50)] {
+    for (name, user, group) in
+        [("of-root", 0, 0), ("of-user", 1000, 1000), ("of-nobody", 65534, 65534), ("new", 1000, 50)]
+    {
         assert_eq!(world.owner(name), (subordinate(user), subordinate(group)), "owner of {name}");
     }
     let mode = fs::metadata(&world.find("of-root")[0]).unwrap().permissions().mode();

@@ -48,7 +48,9 @@ impl Content {
         let name = "bench/image:1";
         let (archive, _) = first.docker_archive(name);
         Self {
-            urls: digests.map(|digest| format!("http://{}/v2/bench/image/blobs/{digest}", registry.address())).collect(),
+            urls: digests
+                .map(|digest| format!("http://{}/v2/bench/image/blobs/{digest}", registry.address()))
+                .collect(),
             compressed: layers.iter().filter_map(|layer| layer["size"].as_u64()).sum(),
             uncompressed: first.layers().iter().map(|layer| fs::metadata(layer).expect("a layer").len()).sum(),
             layers: first.layers().to_vec(),

@@ -56,7 +56,8 @@ fn main() {
         eprintln!("{problem}\n{USAGE}");
         std::process::exit(2);
     });
-    let rows: Vec<Row> = Row::ALL.into_iter().filter(|row| options.rows.is_empty() || options.rows.contains(row)).collect();
+    let rows: Vec<Row> =
+        Row::ALL.into_iter().filter(|row| options.rows.is_empty() || options.rows.contains(row)).collect();
     let registry = Distribution::start_program(&tool("registry"));
     eprintln!("load average {}; making the images", load());
     let content = Content::publish(&registry);

@@ -225,9 +225,8 @@ impl Peer for Podmans {
     }
 
     fn measure(&mut self, row: Row, content: &Content, target: &Distribution) -> Option<Measured> {
-        let podman = |word: &str, name: &str| {
-            self.podman.command().args([word, "-q", "--tls-verify=false", name]).time(|_| {})
-        };
+        let podman =
+            |word: &str, name: &str| self.podman.command().args([word, "-q", "--tls-verify=false", name]).time(|_| {});
         let start = Instant::now();
         let time = match row {
             Row::Warm => podman("pull", &content.references[0]),
@@ -267,8 +266,12 @@ impl Peer for Skopeos {
             let flags = ["copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false"];
             self.skopeo.command().args(flags).args([from, to]).time(|_| {})
         };
-        let pull = |which: usize| copy(format!("docker://{}", content.references[which]), format!("oci:{}:1", layout.display()));
-        let push = || copy(format!("docker-archive:{}", content.archive.display()), format!("docker://{}", target_name(target)));
+        let pull = |which: usize| {
+            copy(format!("docker://{}", content.references[which]), format!("oci:{}:1", layout.display()))
+        };
+        let push = || {
+            copy(format!("docker-archive:{}", content.archive.display()), format!("docker://{}", target_name(target)))
+        };
         let start = Instant::now();
         let time = match row {
             Row::Warm => pull(0),

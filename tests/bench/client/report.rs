@@ -32,7 +32,13 @@ impl Report {
     pub fn new(rows: &[Row], peers: &[Box<dyn Peer>]) -> Self {
         let peers: Vec<_> = peers.iter().map(|peer| peer.name()).collect();
         let empty = vec![Vec::new(); peers.len()];
-        Self { rows: rows.to_vec(), seconds: vec![empty.clone(); Row::ALL.len()], memory: empty.clone(), ratios: empty, peers }
+        Self {
+            rows: rows.to_vec(),
+            seconds: vec![empty.clone(); Row::ALL.len()],
+            memory: empty.clone(),
+            ratios: empty,
+            peers,
+        }
     }
 
     pub fn add(&mut self, row: Row, peer: usize, seconds: f64, memory: Option<f64>) {
@@ -47,7 +53,10 @@ impl Report {
 
     /// Both tables, in Markdown.
     pub fn table(&self) -> String {
-        let mut lines = vec![format!("| seconds | {} |", self.peers.join(" | ")), format!("|---|{}", "---:|".repeat(self.peers.len()))];
+        let mut lines = vec![
+            format!("| seconds | {} |", self.peers.join(" | ")),
+            format!("|---|{}", "---:|".repeat(self.peers.len())),
+        ];
         for row in &self.rows {
             let cells = self.seconds[*row as usize].iter().map(|figures| cell(figures, 2));
             lines.push(format!("| {} | {} |", row.title(), cells.collect::<Vec<_>>().join(" | ")));
@@ -71,7 +80,11 @@ impl Report {
             lines.push(format!("| {}: ≤ {goal:.2} × {name} | {} × |", row.title(), cell(&ratios, 2)));
         }
         for (row, goal) in AT_MOST {
-            lines.push(format!("| {}: ≤ {goal:.3} s | {} s |", row.title(), cell(&self.seconds[row as usize][ours], 3)));
+            lines.push(format!(
+                "| {}: ≤ {goal:.3} s | {} s |",
+                row.title(),
+                cell(&self.seconds[row as usize][ours], 3)
+            ));
         }
         lines.push(format!("| peak private memory: ≤ {MEMORY_TARGET} MB | {:.0} MB |", most(&self.memory[ours])));
         lines

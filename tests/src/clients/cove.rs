@@ -195,4 +195,3 @@ pub fn diff_ids(registry: &Registry, repository: &str, config: &str) -> Vec<Stri
     let list = answer["rootfs"]["diff_ids"].as_array().unwrap_or_else(|| panic!("no layers in {answer}")).clone();
     list.iter().map(|id| id.as_str().expect("a digest").to_owned()).collect()
 }
-

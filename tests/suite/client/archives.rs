@@ -85,7 +85,10 @@ fn several_images_in_one_archive() {
     }
     let printed = pair.docker.command().args(["load"]).input(fs::read(&saved).unwrap()).ok();
     assert_eq!(sorted(&printed).len(), 3, "{printed}");
-    assert_eq!([pair.docker.id(one), pair.docker.id(two), pair.docker.id("first/image:again")], [&*ids[0], &*ids[1], &*ids[0]]);
+    assert_eq!(
+        [pair.docker.id(one), pair.docker.id(two), pair.docker.id("first/image:again")],
+        [&*ids[0], &*ids[1], &*ids[0]]
+    );
 
     // By id: no name comes back.
     let archive = folder.join("by-id.tar");
@@ -111,7 +114,11 @@ fn compressed_archives_from_a_file_and_from_standard_input() {
         assert_eq!(printed, "Loaded image: compressed:1", "from standard input, {ending}");
         assert_eq!(cove.id("compressed:1"), id);
         cove.forget("compressed:1");
-        assert_eq!(cove.words(["load", "-q", "-i"]).arg(&packed).ok(), "Loaded image: compressed:1", "from a file, {ending}");
+        assert_eq!(
+            cove.words(["load", "-q", "-i"]).arg(&packed).ok(),
+            "Loaded image: compressed:1",
+            "from a file, {ending}"
+        );
         cove.forget("compressed:1");
     }
 }
@@ -190,8 +197,10 @@ fn new_archive(folder: &Scratch, image: &Image, config: &Path) -> PathBuf {
     let layers: Vec<_> = image.layers().iter().map(|layer| store(layer)).collect();
     let paths: Vec<_> = layers.iter().map(|(digest, _)| format!("blobs/sha256/{}", &digest[7..])).collect();
     let media_type = "application/vnd.oci.image.layer.v1.tar";
-    let layers: Vec<_> =
-        layers.iter().map(|(digest, size)| json!({ "mediaType": media_type, "digest": digest, "size": size })).collect();
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|(digest, size)| json!({ "mediaType": media_type, "digest": digest, "size": size }))
+        .collect();
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": cove_tests::media_type::MANIFEST,
@@ -200,12 +209,14 @@ fn new_archive(folder: &Scratch, image: &Image, config: &Path) -> PathBuf {
     });
     let manifest = folder.write("manifest", manifest.to_string());
     let (digest, size) = store(&manifest);
-    let annotations = json!({ "io.containerd.image.name": "docker.io/library/aged:1", "org.opencontainers.image.ref.name": "1" });
+    let annotations =
+        json!({ "io.containerd.image.name": "docker.io/library/aged:1", "org.opencontainers.image.ref.name": "1" });
     let entry = json!({ "mediaType": cove_tests::media_type::MANIFEST, "digest": digest, "size": size, "annotations": annotations });
     let index = json!({ "schemaVersion": 2, "mediaType": cove_tests::media_type::INDEX, "manifests": [entry] });
     fs::write(root.join("index.json"), index.to_string()).unwrap();
     fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-    let names = json!([{ "Config": format!("blobs/sha256/{}", &config_digest[7..]), "RepoTags": ["aged:1"], "Layers": paths }]);
+    let names =
+        json!([{ "Config": format!("blobs/sha256/{}", &config_digest[7..]), "RepoTags": ["aged:1"], "Layers": paths }]);
     fs::write(root.join("manifest.json"), names.to_string()).unwrap();
     let archive = folder.join("new.tar");
     let members = ["blobs", "index.json", "manifest.json", "oci-layout"];
@@ -218,7 +229,8 @@ fn import_with_changes_and_a_message() {
     let pair = Pair::start();
     let image = nasty_image();
     let tar = image.layers()[0].display().to_string();
-    let words = ["import", "--change", "CMD [\"/bin/sh\"]", "-c", "ENV A=b c", "--message", "brought in", &tar, "imported:1"];
+    let words =
+        ["import", "--change", "CMD [\"/bin/sh\"]", "-c", "ENV A=b", "--message", "brought in", &tar, "imported:1"];
     let (docker, cove) = pair.both(&words);
     assert!(docker.succeeded() && cove.succeeded(), "{docker}\n{cove}");
     assert!(cove.stdout.starts_with("sha256:") && cove.stdout.trim().len() == 71, "{cove}");

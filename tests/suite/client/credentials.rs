@@ -116,7 +116,8 @@ fn podmans_file_is_read() {
     let cove = Cove::new();
     let folder = cove.scratch().folder("session/containers");
     let auth = BASE64.encode(world.alice.pair());
-    fs::write(folder.join("auth.json"), json!({ "auths": { world.server.address(): { "auth": auth } } }).to_string()).unwrap();
+    fs::write(folder.join("auth.json"), json!({ "auths": { world.server.address(): { "auth": auth } } }).to_string())
+        .unwrap();
     cove.pull(&world.name);
 }
 
@@ -197,7 +198,9 @@ fn secrets_are_in_no_log_and_no_command_line() {
     // While it pulls slowly: its command line and those of all that it has started.
     let log = cove.scratch().join("log");
     let mut process = cove.words(["--debug", "pull", &name]).start(&log);
-    wait_until("the pull has begun", Duration::from_secs(20), || proxy.asked().iter().any(|asked| asked.blob().is_some()));
+    wait_until("the pull has begun", Duration::from_secs(20), || {
+        proxy.asked().iter().any(|asked| asked.blob().is_some())
+    });
     let lines = fs::read_dir("/proc").unwrap().flatten();
     let lines: Vec<_> = lines.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).collect();
     proxy.set_rate(0);
@@ -217,6 +220,9 @@ fn secrets_are_in_no_log_and_no_command_line() {
     assert!(secrets.len() >= 4, "there should be a password, a refresh token and bearer tokens");
     for secret in secrets {
         assert!(!printed.contains(&secret), "{secret} is in the log:\n{printed}");
-        assert!(lines.iter().all(|line| !String::from_utf8_lossy(line).contains(&secret)), "{secret} is in a command line");
+        assert!(
+            lines.iter().all(|line| !String::from_utf8_lossy(line).contains(&secret)),
+            "{secret} is in a command line"
+        );
     }
 }

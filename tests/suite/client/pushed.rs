@@ -74,7 +74,8 @@ impl Pushed {
         docker.forget(&self.reference);
 
         podman.command().args(["pull", "-q", "--tls-verify=false", &self.reference]).ok();
-        let inspect = |format: &str| podman.command().args(["image", "inspect", "--format", format, &self.reference]).ok();
+        let inspect =
+            |format: &str| podman.command().args(["image", "inspect", "--format", format, &self.reference]).ok();
         assert_eq!(format!("sha256:{}", inspect("{{.Id}}")), self.config, "{}", what(podman));
         let list: Vec<String> = serde_json::from_str(&inspect("{{json .RootFS.Layers}}")).unwrap();
         assert_eq!(list, self.diff_ids, "{}", what(podman));

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use cove_tests::clients::{Client, Cove, Docker, Podman, Skopeo};
-use cove_tests::{Distribution, Image, Makers, Registry, Scratch, Server, debian, large_files, many_files, nasty_image};
+use cove_tests::{
+    Distribution, Image, Makers, Registry, Scratch, Server, debian, large_files, many_files, nasty_image,
+};
 
 use crate::pushed::Pushed;
 

@@ -9,7 +9,7 @@ use crate::pair::{Pair, told};
 fn pull_and_lists_of_images() {
     let pair = Pair::start();
     let (latest, other) = (pair.name("image"), pair.name("image:other"));
-    let id = pair.publish(&Image::new(3, 20_000), &latest);
+    let id = pair.publish(&Image::new(3, 20_000), &format!("{latest}:latest"));
     pair.publish(&Image::new(1, 5_000), &other);
 
     let printed = pair.same(&["pull", &latest]);
@@ -270,7 +270,8 @@ fn other_commands_work() {
     pair.cove.words(["info"]).ok();
     let usage = pair.cove.words(["system", "df"]).ok();
     assert!(usage.starts_with("TYPE") && usage.contains("Images"), "{usage}");
-    let manifest: serde_json::Value = serde_json::from_str(&pair.cove.words(["manifest", "inspect", &name]).ok()).unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_str(&pair.cove.words(["manifest", "inspect", &name]).ok()).unwrap();
     assert_eq!(manifest["config"]["digest"], *pair.cove.id(&name));
     for shell in ["bash", "zsh", "fish"] {
         assert!(pair.cove.words(["completion", shell]).ok().contains("cove"));

@@ -65,7 +65,10 @@ fn go_on(puller: &Puller<'_>) -> bool {
         let there = partial.get(&digest).copied().unwrap_or(0);
         let start = asked.range_start().unwrap_or(0);
         // A checksum a MiB: what has arrived since the last one may be thrown away, and nothing else.
-        assert!(start <= there && there - start < MIB, "{there} bytes of {digest} were there, asked for from {start} on");
+        assert!(
+            start <= there && there - start < MIB,
+            "{there} bytes of {digest} were there, asked for from {start} on"
+        );
         resumed |= start > 0;
         seen.push(digest);
     }
