@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use libdeflater::{CompressionLvl, Compressor};
 
 const BLOCK: usize = 1 << 20;
-const LEVEL: i32 = 6;
+/// The level that cove compresses with.
+const LEVEL: i32 = 5;
 
 /// Compresses layers in blocks on all cores and forgets the result: how long that takes, and how many bytes come of it.
 pub fn compress(layers: &[PathBuf]) -> (Duration, u64) {

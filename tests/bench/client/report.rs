@@ -104,7 +104,7 @@ everyone has their turn with each row. Ratios are medians of the rounds' ratios.
 - **skopeo** unpacks nothing: it copies to a layout folder, and for pushes from the archive.
 - **limit**: `curl | igzip -dc | tar -x` of all layers at once, then `sync -f`. **limit-with-copies**: the same, with the
   compressed layer kept in a file and sha256 of both sides, as cove must.
-- **codec**: libdeflate, level 6, blocks of 1 MiB on all cores, nothing written. **pigz**: with its defaults, one layer
+- **codec**: libdeflate with the level and the blocks that cove uses, on all cores, nothing written. **pigz**: with its defaults, one layer
   after another.
 - Memory is Private_Clean + Private_Dirty of `/proc/PID/smaps_rollup`, looked at 20 times a second, in all rows.
 - Load average at the end: {load}.
