@@ -3,6 +3,7 @@
 use std::io;
 
 use gotmpl::Value;
+use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 use crate::printer::Printer;
@@ -109,13 +110,13 @@ fn value(row: &Row) -> Result<Value, TemplateError> {
 }
 
 /// Prints one document: by a template, or as JSON.
-pub fn print_document(printer: &Printer, format: &str, document: &Json) -> Result<(), FormatError> {
+pub fn print_document(printer: &Printer, format: &str, document: &impl Serialize) -> Result<(), FormatError> {
+    let value = gotmpl::to_value(document).map_err(TemplateError::from)?;
     match format.trim() {
-        "json" => Ok(printer.line(document.to_string())?),
-        template => {
-            let template = Template::parse(template)?;
-            let value = gotmpl::to_value(document).map_err(TemplateError::from)?;
-            Ok(printer.line(template.execute(&value)?)?)
+        "json" => {
+            let json = serde_json::to_string(document).map_err(io::Error::from)?;
+            Ok(printer.line(json)?)
         }
+        template => Ok(printer.line(Template::parse(template)?.execute(&value)?)?),
     }
 }

@@ -11,8 +11,11 @@ const COMMON: [&str; 8] = ["pull", "push", "images", "login", "logout", "search"
 pub fn render(top: &Command, path: &[String], width: usize) -> String {
     let command = find(top, path);
     let mut out = format!("Usage:  {}\n", usage(top, path));
-    if let Some(about) = command.get_about() {
-        out.push_str(&format!("\n{}\n", wrapped(&about.to_string(), 0, width)));
+    if let Some(about) = command.get_long_about().or(command.get_about()) {
+        let about = about.to_string();
+        let lines: Vec<String> =
+            about.lines().filter(|line| !line.is_empty()).map(|line| wrapped(line, 0, width)).collect();
+        out.push_str(&format!("\n{}\n", lines.join("\n")));
     }
     let aliases = aliases(path);
     if !aliases.is_empty() {

@@ -9,6 +9,8 @@ mod error;
 mod filter;
 mod format;
 mod help;
+mod inspection;
+mod listing;
 mod printer;
 mod progress;
 mod table;

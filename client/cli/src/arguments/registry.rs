@@ -21,7 +21,9 @@ pub enum ProgressStyle {
     None,
 }
 
-/// Authenticate to a registry. Defaults to Docker Hub, or to `default-registry` of the configuration, if no server is specified
+/// Authenticate to a registry
+///
+/// Defaults to Docker Hub, or to `default-registry` of the configuration, if no server is specified
 #[derive(Debug, Args)]
 pub struct Login {
     /// Password or personal access token
@@ -37,7 +39,9 @@ pub struct Login {
     pub server: Option<String>,
 }
 
-/// Log out from a registry. Defaults to Docker Hub, or to `default-registry` of the configuration, if no server is specified
+/// Log out from a registry
+///
+/// Defaults to Docker Hub, or to `default-registry` of the configuration, if no server is specified
 #[derive(Debug, Args)]
 pub struct Logout {
     #[arg(value_name = "SERVER")]
