@@ -172,8 +172,6 @@ pub struct Look {
     pub digests: bool,
     /// With whole ids.
     pub no_trunc: bool,
-    /// Intermediate images too, and those without a name but with a digest.
-    pub all: bool,
 }
 
 /// The list of images.
@@ -296,7 +294,7 @@ mod tests {
         parse_rfc3339("2026-11-24T00:00:00Z").unwrap()
     }
 
-    const LOOK: Look = Look { digests: false, no_trunc: false, all: false };
+    const LOOK: Look = Look { digests: false, no_trunc: false };
     const DIGEST: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn shown(images: &[Listed], look: Look) -> Vec<String> {
