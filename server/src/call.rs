@@ -86,6 +86,8 @@ enum Need {
     /// To be somebody, anonymous with a token included.
     Token,
     Catalog,
+    /// To see what one may see, without an account too.
+    Search,
     Repository(RepositoryName, Action),
 }
 
@@ -95,6 +97,7 @@ impl Need {
         let action = match endpoint {
             Endpoint::Base => return Need::Token,
             Endpoint::Catalog => return Need::Catalog,
+            Endpoint::Search => return Need::Search,
             Endpoint::Uploads(_) | Endpoint::Upload(..) => Action::Push,
             _ if reads => Action::Pull,
             _ if *method == Method::DELETE => Action::Delete,
@@ -110,7 +113,7 @@ impl Need {
     fn scope(&self) -> Option<Scope> {
         match self {
             Need::Token => None,
-            Need::Catalog => Some(Scope::Catalog),
+            Need::Catalog | Need::Search => Some(Scope::Catalog),
             Need::Repository(repository, action) => {
                 let actions: Actions = match action {
                     Action::Push => [Action::Pull, Action::Push].into_iter().collect(),
@@ -124,7 +127,7 @@ impl Need {
     fn covered_by(&self, access: &Access) -> bool {
         match self {
             Need::Token => true,
-            Need::Catalog => access.covers_catalog(),
+            Need::Catalog | Need::Search => access.covers_catalog(),
             Need::Repository(repository, action) => access.covers(repository, *action),
         }
     }
@@ -162,6 +165,8 @@ pub async fn authorise(
         Err(error) => return Err(error.into()),
     };
     let principal = match shown {
+        // docker asks without a token where it has no password to show, and does not follow the challenge.
+        Shown::Nothing if need == Need::Search => return Ok(Authorised::Yes(Principal::anonymous())),
         Shown::Nothing => return Err(refuse("authentication is required: log in, or ask for a token", None)),
         Shown::Basic(principal) => principal,
         Shown::Bearer(principal, access) if need.covered_by(&access) => principal,
@@ -176,7 +181,8 @@ pub async fn authorise(
         }
     };
     let Need::Repository(repository, action) = &need else {
-        let listing_refused = need == Need::Catalog && !principal.ceiling.allows_catalog();
+        let lists = matches!(need, Need::Catalog | Need::Search);
+        let listing_refused = lists && !principal.ceiling.allows_catalog();
         return match listing_refused {
             true => Err(Error::Denied("the token may not list repositories".to_owned())),
             false => Ok(Authorised::Yes(principal)),

@@ -12,6 +12,8 @@ pub enum Endpoint {
     Base,
     /// `/v2/_catalog`
     Catalog,
+    /// `/v1/search`, docker's
+    Search,
     /// `/v2/NAME/tags/list`
     Tags(RepositoryName),
     /// `/v2/NAME/manifests/REFERENCE`
@@ -31,6 +33,9 @@ impl Endpoint {
     /// comes out must follow the grammars, so an encoded `..` or NUL is refused like a plain one.
     pub fn parse(path: &str) -> Result<Self, Error> {
         let path = decode(path).ok_or(NameError::Repository("a path that is not UTF-8".to_owned()))?;
+        if path == "/v1/search" {
+            return Ok(Endpoint::Search);
+        }
         let rest = match path.strip_prefix("/v2") {
             Some("" | "/") => return Ok(Endpoint::Base),
             Some("/_catalog") => return Ok(Endpoint::Catalog),
@@ -62,7 +67,7 @@ impl Endpoint {
     /// The repository, where there is one.
     pub fn repository(&self) -> Option<&RepositoryName> {
         match self {
-            Endpoint::Base | Endpoint::Catalog => None,
+            Endpoint::Base | Endpoint::Catalog | Endpoint::Search => None,
             Endpoint::Tags(name)
             | Endpoint::Manifest(name, _)
             | Endpoint::Blob(name, _)
@@ -80,6 +85,7 @@ impl Endpoint {
             | Endpoint::Manifest(_, ManifestReference::Digest(digest)) => Some(digest),
             Endpoint::Base
             | Endpoint::Catalog
+            | Endpoint::Search
             | Endpoint::Tags(_)
             | Endpoint::Manifest(_, ManifestReference::Tag(_))
             | Endpoint::Uploads(_)
@@ -90,7 +96,7 @@ impl Endpoint {
     /// What somebody is told who may not know whether the thing exists: the same as when it does not.
     pub fn absent(&self) -> Error {
         match self {
-            Endpoint::Base | Endpoint::Catalog => Error::NotFound,
+            Endpoint::Base | Endpoint::Catalog | Endpoint::Search => Error::NotFound,
             Endpoint::Tags(name) | Endpoint::Uploads(name) | Endpoint::Referrers(name, _) => {
                 Error::NameUnknown(name.clone())
             }
@@ -131,6 +137,7 @@ mod tests {
         assert!(matches!(upload, Ok(Endpoint::Upload(_, found)) if found == id));
         assert!(matches!(Endpoint::parse("/v2"), Ok(Endpoint::Base)));
         assert!(matches!(Endpoint::parse("/v2/_catalog"), Ok(Endpoint::Catalog)));
+        assert!(matches!(Endpoint::parse("/v1/search"), Ok(Endpoint::Search)));
     }
 
     #[test]

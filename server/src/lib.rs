@@ -17,6 +17,7 @@ pub mod handlers;
 mod kept;
 pub mod listen;
 pub mod metadata;
+pub mod pulls;
 pub mod routes;
 pub mod settings;
 pub mod state;

@@ -18,7 +18,7 @@ use crate::body::RequestBody;
 use crate::call::{Authorised, Call, Origin, Peer, authorise};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::handlers::{Answer, blobs, manifests, status, tags, token, uploads};
+use crate::handlers::{Answer, blobs, manifests, search, status, tags, token, uploads};
 use crate::state::Server;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -29,13 +29,14 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/token", get(token::get).post(token::post))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
+        .route("/v1/_ping", get(search::ping))
         .route("/.well-known/jwks.json", get(status::public_keys))
         .fallback(registry)
         .layer(middleware::from_fn_with_state(server.clone(), wrap))
         .with_state(server)
 }
 
-/// Everything below `/v2/`.
+/// Everything below `/v2/`, and docker's search.
 async fn registry(State(server): State<Arc<Server>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut body = RequestBody::of(&parts.headers, body, server.behaviour.idle_timeout);
@@ -74,6 +75,7 @@ async fn answer(server: &Arc<Server>, parts: http::request::Parts, body: &mut Re
     match (&endpoint, &method) {
         (Endpoint::Base, &Method::GET | &Method::HEAD) => status::base(),
         (Endpoint::Catalog, &Method::GET | &Method::HEAD) => tags::catalog(server, &call).await,
+        (Endpoint::Search, &Method::GET | &Method::HEAD) => search::search(server, &call).await,
         (Endpoint::Tags(name), &Method::GET | &Method::HEAD) => tags::list(server, &call, name).await,
 
         (Endpoint::Manifest(name, reference), &Method::GET | &Method::HEAD) => {
@@ -93,7 +95,7 @@ async fn answer(server: &Arc<Server>, parts: http::request::Parts, body: &mut Re
         (Endpoint::Upload(name, id), &Method::PUT) => uploads::finish(server, &call, name, id, body).await,
         (Endpoint::Upload(name, id), &Method::DELETE) => uploads::cancel(server, &call, name, id).await,
 
-        (Endpoint::Base | Endpoint::Catalog | Endpoint::Tags(_) | Endpoint::Referrers(..), _) => {
+        (Endpoint::Base | Endpoint::Catalog | Endpoint::Search | Endpoint::Tags(_) | Endpoint::Referrers(..), _) => {
             Err(Error::Method("GET, HEAD"))
         }
         (Endpoint::Manifest(..), _) => Err(Error::Method("GET, HEAD, PUT, DELETE")),

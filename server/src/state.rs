@@ -19,6 +19,7 @@ use crate::blobs::BlobStore;
 use crate::error::Error;
 use crate::kept::Kept;
 use crate::metadata::{Facts, MetadataError, MetadataStore, ReviewKind, StoredBlob, StoredManifest};
+use crate::pulls::Pulls;
 use crate::upload::ActiveUploads;
 
 /// Bytes of manifests kept in memory.
@@ -51,6 +52,8 @@ pub struct Server {
     pub(crate) keys: Arc<SigningKeys>,
     pub(crate) authenticator: Authenticator,
     pub(crate) active_uploads: ActiveUploads,
+    /// Pulls that are not written to the database yet.
+    pub(crate) pulls: Pulls,
     /// Wakes the collector: there is garbage.
     pub(crate) garbage: Notify,
     /// Work that goes on when its client has gone: shutdown waits for it.
@@ -93,6 +96,7 @@ impl Server {
             keys,
             authenticator,
             active_uploads: ActiveUploads::default(),
+            pulls: Pulls::default(),
             garbage: Notify::new(),
             tasks: Default::default(),
             manifests: Kept::new(4096, KEPT_MANIFESTS, |_, manifest| manifest.bytes.len() as u64 + 500),

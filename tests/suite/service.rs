@@ -7,6 +7,8 @@ mod logs;
 mod proxies;
 #[path = "service/readiness.rs"]
 mod readiness;
+#[path = "service/search.rs"]
+mod search;
 #[path = "service/settings.rs"]
 mod settings;
 #[path = "service/timeouts.rs"]

@@ -6,10 +6,12 @@
 
 mod copy;
 mod error;
+mod journal;
 mod place;
 mod progress;
 
 pub use copy::{Copied, CopyOptions, Platforms, copy, place};
 pub use error::{Error, Kind, Side};
+pub use journal::{NoJournal, UploadJournal};
 pub use place::{ByteStream, Origin, Placed, Source, Target};
 pub use progress::{Progress, Silent, Step};

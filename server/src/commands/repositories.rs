@@ -1,5 +1,7 @@
 //! `cove-server repo …`, `grant`, `revoke`, `grants`
 
+use std::process::ExitCode;
+
 use clap::{Args, Subcommand};
 use cove_oci::{Action, RepositoryName};
 
@@ -8,6 +10,9 @@ use super::{CommandError, Outcome, open_store, say, table, visibility};
 use crate::auth::Pattern;
 use crate::metadata::MetadataStore;
 use crate::settings::Settings;
+
+/// Longest description, in characters.
+const DESCRIPTION_LIMIT: usize = 500;
 
 /// The grantee that stands for everybody.
 const ANONYMOUS: &str = "anonymous";
@@ -35,16 +40,19 @@ pub(super) enum Repo {
     /// List repositories
     #[command(visible_alias = "ls")]
     List,
-    /// Set who may pull; makes the repository if it is not there
+    /// Set who may pull, and what a search shows; --public and --private make the repository if it is not there
     Set {
         /// Which
         name: RepositoryName,
         /// Everybody may pull
-        #[arg(long, required_unless_present = "private", conflicts_with = "private")]
+        #[arg(long, required_unless_present_any = ["private", "description"], conflicts_with = "private")]
         public: bool,
         /// Only those who were granted it
         #[arg(long)]
         private: bool,
+        /// A line about it, which `docker search` shows; empty to remove it
+        #[arg(long, value_name = "TEXT", value_parser = description)]
+        description: Option<String>,
     },
     /// Remove a repository with everything in it
     Rm {
@@ -95,17 +103,40 @@ pub(super) async fn repo(settings: &Settings, command: Repo) -> Outcome {
                 .collect();
             table(["NAME", "VISIBILITY", "TAGS", "BYTES"], &rows)
         }
-        Repo::Set { name, public, .. } => {
-            let visibility = visibility(public);
-            store.set_visibility(&name, visibility).await?;
-            say(&format!("{name} is {visibility}"))
+        Repo::Set { name, public, private, description } => {
+            if public || private {
+                let visibility = visibility(public);
+                store.set_visibility(&name, visibility).await?;
+                say(&format!("{name} is {visibility}"))?;
+            }
+            match description {
+                None => Ok(ExitCode::SUCCESS),
+                Some(text) if store.set_description(&name, &text).await? => {
+                    say(&format!("{name} is described as: {text}"))
+                }
+                Some(_) => Err(absent(&name)),
+            }
         }
         Repo::Rm { name } => match store.remove_repository(&name).await? {
             true => say(&format!("{name} removed; its space comes back within a minute of a running server")),
-            false => Err(CommandError::Refused(format!(
-                "there is no repository `{name}`: `cove-server repo list` shows those there are"
-            ))),
+            false => Err(absent(&name)),
         },
+    }
+}
+
+fn absent(name: &RepositoryName) -> CommandError {
+    CommandError::Refused(format!("there is no repository `{name}`: `cove-server repo list` shows those there are"))
+}
+
+/// One line, as wide as a table can show at most.
+fn description(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.chars().any(char::is_control) {
+        return Err("a description is one line of text".to_owned());
+    }
+    match text.chars().count() <= DESCRIPTION_LIMIT {
+        true => Ok(text.to_owned()),
+        false => Err(format!("a description has at most {DESCRIPTION_LIMIT} characters")),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::auth::{hash_password, random_password};
 use crate::collector;
 use crate::listen::{self, Tls};
 use crate::metadata::MetadataStore;
+use crate::pulls;
 use crate::routes::router;
 use crate::settings::{LogFormat, Settings};
 use crate::state::{Behaviour, Server};
@@ -48,6 +49,7 @@ pub(super) async fn serve(settings: Settings) -> Outcome {
     };
     let server = Server::new(store.clone(), blobs, behaviour).await?;
     let collecting = tokio::spawn(collector::run(server.clone(), settings.upload_expiry(), settings.gc_grace()));
+    let counting = tokio::spawn(pulls::run(server.clone()));
     let stop = stop_on_signal()?;
     greet(&settings, address, password.as_deref())?;
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -60,6 +62,8 @@ pub(super) async fn serve(settings: Settings) -> Outcome {
         tracing::warn!(cut_off, "uploads were still being written; clients can go on with what was recorded");
     }
     collecting.abort();
+    counting.abort();
+    pulls::write(&server).await;
     store.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

@@ -39,6 +39,10 @@ pub async fn get(server: &Server, call: &Call, repository: &RepositoryName, refe
         set(response.headers_mut(), header::CONTENT_LENGTH, manifest.bytes.len().to_string());
         response
     } else {
+        // An index is on the way to an image: the image itself comes next, and is what counts.
+        if !matches!(manifest.media_type.as_str(), media_type::OCI_INDEX | media_type::DOCKER_LIST) {
+            server.pulls.add(repository, 1);
+        }
         Response::new(Body::from(manifest.bytes.clone()))
     };
     let headers = response.headers_mut();

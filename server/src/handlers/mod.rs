@@ -2,6 +2,7 @@
 
 pub mod blobs;
 pub mod manifests;
+pub mod search;
 pub mod status;
 pub mod tags;
 pub mod token;

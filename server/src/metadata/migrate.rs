@@ -11,12 +11,20 @@ use super::{MetadataError, Result};
 /// A numbered step: version, name, SQLite's words, PostgreSQL's words.
 type Step = (i64, &'static str, &'static str, &'static str);
 
-const STEPS: &[Step] = &[(
-    1,
-    "initial",
-    include_str!("../../../migrations/sqlite/0001_initial.sql"),
-    include_str!("../../../migrations/postgres/0001_initial.sql"),
-)];
+const STEPS: &[Step] = &[
+    (
+        1,
+        "initial",
+        include_str!("../../../migrations/sqlite/0001_initial.sql"),
+        include_str!("../../../migrations/postgres/0001_initial.sql"),
+    ),
+    (
+        2,
+        "search",
+        include_str!("../../../migrations/sqlite/0002_search.sql"),
+        include_str!("../../../migrations/postgres/0002_search.sql"),
+    ),
+];
 
 fn migrator(sql: fn(&Step) -> &'static str) -> Migrator {
     let step = |step: &Step| {

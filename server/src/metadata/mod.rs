@@ -14,6 +14,7 @@ mod manifests;
 mod migrate;
 mod repositories;
 mod rights;
+mod search;
 mod tokens;
 mod uploads;
 
@@ -32,6 +33,7 @@ pub use keys::SigningKeyRow;
 pub use manifests::{ManifestPut, PutOutcome, ReferrerRow, StoredManifest};
 pub use repositories::{RepositoryRow, Visibility};
 pub use rights::{Facts, GrantRow, Viewer};
+pub use search::FoundRepository;
 pub use tokens::{TokenKind, TokenRow};
 pub use uploads::{Progress, UploadRow};
 

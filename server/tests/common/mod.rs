@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -23,6 +24,7 @@ pub const ADMIN_PASSWORD: &str = "password-of-the-administrator";
 pub struct InProcess {
     pub runtime: Runtime,
     router: Router,
+    pub server: Arc<Server>,
     pub store: MetadataStore,
     /// Ids of tokens, by the names that the model gives them.
     pub tokens: HashMap<String, i64>,
@@ -36,7 +38,7 @@ impl InProcess {
             false => tempfile::tempdir().unwrap(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (store, router) = runtime.block_on(async {
+        let (store, server) = runtime.block_on(async {
             let visibility = if default_public { Visibility::Public } else { Visibility::Private };
             let policy = Policy { grace: Duration::from_secs(24 * 3600), visibility };
             let url = format!("sqlite://{}", folder.path().join("cove.db").display());
@@ -50,9 +52,9 @@ impl InProcess {
                 trusted_proxies: Vec::new(),
                 idle_timeout: Duration::from_secs(60),
             };
-            (store.clone(), router(Server::new(store, blobs, behaviour).await.unwrap()))
+            (store.clone(), Server::new(store, blobs, behaviour).await.unwrap())
         });
-        InProcess { runtime, router, store, tokens: HashMap::new(), folder }
+        InProcess { runtime, router: router(server.clone()), server, store, tokens: HashMap::new(), folder }
     }
 
     async fn account(&self, name: &str) -> i64 {

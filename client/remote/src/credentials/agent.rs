@@ -9,6 +9,7 @@
 //! `{"helper":"pass","verb":"get","input":"hub.example.com"}`, answered by `{"succeeded":true,"output":"…"}` or
 //! `{"missing":"…"}` where the program cannot be run. The other end closes when it has no more to ask.
 
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -40,6 +41,7 @@ enum Reply {
 /// The outer process's end.
 pub struct AgentServer {
     socket: UnixStream,
+    helpers: Here,
 }
 
 impl AgentServer {
@@ -51,14 +53,21 @@ impl AgentServer {
         let inner = OwnedFd::from(inner);
         let flags = fcntl_getfd(&inner)?;
         fcntl_setfd(&inner, flags.difference(FdFlags::CLOEXEC))?;
-        Ok((AgentServer { socket: outer }, inner))
+        Ok((AgentServer { socket: outer, helpers: Here::default() }, inner))
+    }
+
+    /// Looks for helpers in these folders, written as `PATH` is, instead of in `PATH`.
+    #[must_use]
+    pub fn searching(mut self, folders: OsString) -> Self {
+        self.helpers.search = Some(folders);
+        self
     }
 
     /// Runs helpers for the other end until it closes.
     pub fn serve(mut self) -> io::Result<()> {
         while let Some(request) = receive::<Request>(&mut self.socket)? {
-            let ran =
-                HelperName::parse(&request.helper).and_then(|helper| Here.run(&helper, request.verb, &request.input));
+            let ran = HelperName::parse(&request.helper)
+                .and_then(|helper| self.helpers.run(&helper, request.verb, &request.input));
             let reply = match ran {
                 Ok(answer) => Reply::Ended(answer),
                 Err(CredentialError::HelperMissing { source, .. }) => Reply::Missing { missing: source.to_string() },

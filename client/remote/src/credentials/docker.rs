@@ -1,6 +1,7 @@
 //! Docker's `config.json`, with podman's `auth.json` behind it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct CredentialPaths {
     pub docker: PathBuf,
     /// podman's files, in the order they are asked: only read.
     pub podman: Vec<PathBuf>,
+    /// Where helpers are looked for, in the form of `PATH`; in `PATH` itself where it is `None`.
+    pub helpers: Option<OsString>,
 }
 
 impl CredentialPaths {
@@ -40,7 +43,7 @@ impl CredentialPaths {
             Some(run.unwrap_or_else(|| "/run/containers/0/auth.json".into())),
             config.map(|config| config.join("containers/auth.json")),
         ];
-        Ok(CredentialPaths { docker, podman: podman.into_iter().flatten().collect() })
+        Ok(CredentialPaths { docker, podman: podman.into_iter().flatten().collect(), helpers: None })
     }
 }
 
@@ -57,6 +60,7 @@ pub enum Stored {
 pub struct DockerConfig {
     paths: CredentialPaths,
     document: Document,
+    here: Here,
     agent: Option<Arc<Agent>>,
 }
 
@@ -65,7 +69,8 @@ impl DockerConfig {
     /// [`AGENT_VARIABLE`](super::AGENT_VARIABLE) names, else by this process.
     pub fn load(paths: CredentialPaths) -> Result<Self, CredentialError> {
         let document = read(&paths.docker)?;
-        Ok(DockerConfig { paths, document, agent: Agent::of_this_process()? })
+        let here = Here { search: paths.helpers.clone() };
+        Ok(DockerConfig { paths, document, here, agent: Agent::of_this_process()? })
     }
 
     /// Has the helpers run by this agent.
@@ -139,7 +144,7 @@ impl DockerConfig {
     fn runner(&self) -> &dyn Runner {
         match &self.agent {
             Some(agent) => &**agent,
-            None => &Here,
+            None => &self.here,
         }
     }
 

@@ -4,6 +4,7 @@
 //! that fails tells why on stdout.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
@@ -73,17 +74,21 @@ pub(super) trait Runner {
 }
 
 /// Runs helpers as children of this process.
-pub(super) struct Here;
+#[derive(Default)]
+pub(super) struct Here {
+    /// Where they are looked for, in the form of `PATH`; in `PATH` itself where it is not set.
+    pub(super) search: Option<OsString>,
+}
 
 impl Runner for Here {
     fn run(&self, helper: &HelperName, verb: Verb, input: &str) -> Result<Answer, CredentialError> {
         let missing = |source| CredentialError::HelperMissing { helper: helper.0.clone(), source };
-        let mut child = Command::new(format!("docker-credential-{}", helper.0))
-            .arg(verb.as_str())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(missing)?;
+        let mut command = Command::new(format!("docker-credential-{}", helper.0));
+        command.arg(verb.as_str()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        if let Some(search) = &self.search {
+            command.env("PATH", search); // a PATH that is set for the child is searched for the program too
+        }
+        let mut child = command.spawn().map_err(missing)?;
         // A helper may answer without reading its input: a broken pipe is not our error.
         if let Some(mut stdin) = child.stdin.take() {
             match stdin.write_all(input.as_bytes()) {

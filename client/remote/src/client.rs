@@ -1,0 +1,105 @@
+//! The client: what all repositories and registries share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cove_oci::{Reference, RegistryName, RepositoryName};
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::authorization::Authorization;
+use crate::credentials::{Credential, CredentialSource};
+use crate::download::PIECES_AT_ONCE;
+use crate::endpoint::{Endpoint, Turns};
+use crate::registries::{Access, Host, Registries};
+use crate::transport::Transports;
+use crate::{Error, Patience, Repository};
+
+/// Speaks to registries. Cheap to clone; clones share connections, tokens and limits.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+/// What endpoints share.
+pub(crate) struct Shared {
+    pub(crate) registries: Registries,
+    pub(crate) credentials: Arc<dyn CredentialSource>,
+    pub(crate) patience: Patience,
+    pub(crate) transports: Transports,
+    /// Bounds the memory of parallel ranges, over all blobs.
+    pub(crate) pieces: Arc<Semaphore>,
+    endpoints: Mutex<HashMap<Key, Arc<Endpoint>>>,
+    turns: Mutex<HashMap<String, Turns>>,
+}
+
+/// Registry, repository and base URL.
+type Key = (RegistryName, Option<RepositoryName>, String);
+
+impl Shared {
+    /// The limits of a host.
+    pub(crate) fn turns(&self, base: &Url) -> Turns {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = base.origin().ascii_serialization();
+        turns.entry(host).or_insert_with(|| Turns::new(self.patience.requests_at_once)).clone()
+    }
+}
+
+impl Client {
+    /// A client with the configured registries and the user's credentials.
+    pub fn new(
+        registries: Registries,
+        credentials: Arc<dyn CredentialSource>,
+        user_agent: &str,
+    ) -> Result<Client, Error> {
+        Client::with_patience(registries, credentials, user_agent, Patience::default())
+    }
+
+    /// The same, with time-outs and repetitions other than the usual ones.
+    pub fn with_patience(
+        registries: Registries,
+        credentials: Arc<dyn CredentialSource>,
+        user_agent: &str,
+        patience: Patience,
+    ) -> Result<Client, Error> {
+        let transports = Transports::new(user_agent, patience.clone());
+        let pieces = Arc::new(Semaphore::new(PIECES_AT_ONCE));
+        let (endpoints, turns) = (Mutex::default(), Mutex::default());
+        let shared = Shared { registries, credentials, patience, transports, pieces, endpoints, turns };
+        Ok(Client { shared: Arc::new(shared) })
+    }
+
+    /// The repository of a reference, to read from or to write to. Nothing is sent before it is used.
+    pub fn repository(&self, reference: &Reference, access: Access) -> Repository {
+        let (registry, name) = (reference.registry(), reference.repository());
+        let hosts = self.shared.registries.hosts_for(registry, name, access);
+        let endpoints =
+            hosts.map(|hosts| hosts.into_iter().map(|host| self.endpoint(registry, Some(name), host)).collect());
+        Repository::new(reference, access, endpoints)
+    }
+
+    /// The registry itself, mirrors left out.
+    pub(crate) fn origin(&self, registry: &RegistryName, access: Access) -> Result<Host, Error> {
+        let mut hosts = self.shared.registries.hosts(registry, access)?;
+        hosts.retain(|host| !host.is_mirror);
+        hosts.pop().ok_or_else(|| Error::NoHost(registry.clone()))
+    }
+
+    pub(crate) fn endpoint(
+        &self,
+        registry: &RegistryName,
+        repository: Option<&RepositoryName>,
+        host: Host,
+    ) -> Arc<Endpoint> {
+        let mut endpoints = self.shared.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (registry.clone(), repository.cloned(), host.base.to_string());
+        let make =
+            || Arc::new(Endpoint::new(self.shared.clone(), registry, repository, host, Authorization::default()));
+        endpoints.entry(key).or_insert_with(make).clone()
+    }
+
+    /// A host with a credential that is to be tried.
+    pub(crate) fn endpoint_with(&self, registry: &RegistryName, host: Host, credential: Credential) -> Arc<Endpoint> {
+        Arc::new(Endpoint::new(self.shared.clone(), registry, None, host, Authorization::with(credential)))
+    }
+}

@@ -1,0 +1,177 @@
+//! HTTP clients: one for every way of connecting. None follows redirects, unpacks bodies or limits a whole transfer.
+
+use std::collections::{HashMap, HashSet};
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Certificate, Identity};
+use url::Url;
+
+use crate::address::Reach;
+use crate::{Error, Patience, ShownUrl};
+
+/// How to connect. Connections are shared by whatever connects in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Way {
+    /// Certificate authorities besides the system's.
+    pub(crate) ca: Vec<PathBuf>,
+    pub(crate) client_certificate: Option<(PathBuf, Option<PathBuf>)>,
+    /// Certificates are not checked.
+    pub(crate) insecure: bool,
+    /// Names may only resolve to where somebody at this distance may lead. `None`: to anything.
+    pub(crate) led_from: Option<Reach>,
+    /// No proxy: this machine is never reached through one.
+    pub(crate) direct: bool,
+    /// HTTP/1.1 only, so that several requests get several connections.
+    pub(crate) separate: bool,
+}
+
+/// All HTTP clients.
+pub(crate) struct Transports {
+    user_agent: String,
+    patience: Patience,
+    made: Mutex<HashMap<Way, reqwest::Client>>,
+}
+
+impl Transports {
+    pub(crate) fn new(user_agent: &str, patience: Patience) -> Self {
+        Transports { user_agent: user_agent.to_owned(), patience, made: Mutex::default() }
+    }
+
+    /// The client that connects in this way.
+    pub(crate) fn get(&self, way: &Way) -> Result<reqwest::Client, Error> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = made.get(way) {
+            return Ok(client.clone());
+        }
+        let client = self.make(way)?;
+        made.insert(way.clone(), client.clone());
+        Ok(client)
+    }
+
+    fn make(&self, way: &Way) -> Result<reqwest::Client, Error> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(&self.user_agent)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .connect_timeout(self.patience.connect)
+            .tcp_nodelay(true)
+            .http2_adaptive_window(true)
+            .tls_danger_accept_invalid_certs(way.insecure);
+        for path in &way.ca {
+            let pem = fs_err::read(path)?;
+            let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(path, &error))?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if let Some((certificate, key)) = &way.client_certificate {
+            let mut pem = fs_err::read(certificate)?;
+            if let Some(key) = key {
+                pem.push(b'\n');
+                pem.extend(fs_err::read(key)?);
+            }
+            builder = builder.identity(Identity::from_pem(&pem).map_err(|error| unusable(certificate, &error))?);
+        }
+        if let Some(from) = way.led_from {
+            builder = builder.dns_resolver(Arc::new(CarefulResolver { from, proxies: proxy_hosts() }));
+        }
+        if way.direct {
+            builder = builder.no_proxy();
+        }
+        if way.separate {
+            builder = builder.http1_only();
+        }
+        builder.build().map_err(|error| Error::Setup(chain(&error)))
+    }
+}
+
+fn unusable(path: &Path, error: &reqwest::Error) -> Error {
+    Error::Certificate { path: path.to_owned(), reason: chain(error) }
+}
+
+/// Resolves names, and refuses those of places to which nobody may be led. What was checked is what is connected to.
+struct CarefulResolver {
+    from: Reach,
+    /// Proxies are chosen by the user, not by the registry.
+    proxies: HashSet<String>,
+}
+
+impl Resolve for CarefulResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let name = name.as_str().to_owned();
+        let (from, is_proxy) = (self.from, self.proxies.contains(&name));
+        Box::pin(async move {
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let forbidden = addresses.iter().map(|a| Reach::of(a.ip())).find(|reach| !from.may_lead_to(*reach));
+            match forbidden {
+                Some(reach) if !is_proxy => {
+                    Err(format!("`{name}` leads to {}, where a registry may not send anybody", reach.describe()).into())
+                }
+                _ => Ok(Box::new(addresses.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+/// Hosts of the proxies that the environment names.
+fn proxy_hosts() -> HashSet<String> {
+    let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    let values = names.iter().flat_map(|name| [std::env::var(name), std::env::var(name.to_ascii_lowercase())]);
+    let host = |value: String| {
+        let url = Url::parse(&value).or_else(|_| Url::parse(&format!("http://{value}"))).ok()?;
+        url.host_str().map(str::to_owned)
+    };
+    values.flatten().filter_map(host).collect()
+}
+
+/// What a failed connection or transfer is called.
+pub(crate) fn failure(url: &Url, error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    let url = ShownUrl::from(url);
+    let reason = chain(&error);
+    match is_about_trust(&error) {
+        true => Error::Untrusted { url, reason },
+        false => Error::Unreachable { url, reason },
+    }
+}
+
+/// Whether TLS failed in a way that will not pass.
+fn is_about_trust(error: &(dyn StdError + 'static)) -> bool {
+    tls_error(error).is_some()
+}
+
+fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+        let tls = error.downcast_ref::<rustls::Error>().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
+        if tls.is_some() {
+            return tls;
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Whether a server did speak TLS, with certificates that are not trusted.
+pub(crate) fn is_about_certificates(error: &(dyn StdError + 'static)) -> bool {
+    tls_error(error).is_some_and(|error| matches!(error, rustls::Error::InvalidCertificate(_)))
+}
+
+/// An error and its causes in one line, each said once.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        next = error.source();
+    }
+    text
+}

@@ -1,0 +1,270 @@
+//! `--change` of `import` and `commit`: instructions in a Dockerfile's words that alter how an image is run.
+//!
+//! Docker takes `CMD`, `ENTRYPOINT`, `ENV`, `EXPOSE`, `HEALTHCHECK`, `LABEL`, `ONBUILD`, `STOPSIGNAL`, `USER`,
+//! `VOLUME` and `WORKDIR` here.
+
+use std::time::Duration;
+
+use cove_oci::{Empty, Healthcheck, RunConfig};
+
+use crate::Error;
+
+/// Carries out one instruction.
+pub fn apply(config: &mut RunConfig, instruction: &str) -> Result<(), Error> {
+    let text = instruction.trim();
+    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let rest = rest.trim();
+    let word = word.to_ascii_uppercase();
+    if rest.is_empty() {
+        return Err(bad(text, &format!("`{word}` needs an argument")));
+    }
+    match word.as_str() {
+        "CMD" => config.cmd = Some(command(config, rest)),
+        "ENTRYPOINT" => config.entrypoint = Some(command(config, rest)),
+        "ENV" => {
+            for (name, value) in pairs(text, rest)? {
+                config.env.retain(|old| old.split_once('=').map_or(old.as_str(), |(old, _)| old) != name);
+                config.env.push(format!("{name}={value}"));
+            }
+        }
+        "LABEL" => config.labels.extend(pairs(text, rest)?),
+        "EXPOSE" => {
+            for port in words(text, rest)? {
+                for port in
+                    ports(&port).ok_or_else(|| bad(text, "a port is a number, or two with `-`, then /tcp or /udp"))?
+                {
+                    config.exposed_ports.insert(port, Empty {});
+                }
+            }
+        }
+        "VOLUME" => {
+            let list = json_list(rest).map_or_else(|| words(text, rest), Ok)?;
+            config.volumes.extend(list.into_iter().map(|path| (path, Empty {})));
+        }
+        "USER" => config.user = rest.to_owned(),
+        "WORKDIR" => config.working_dir = joined(&config.working_dir, rest),
+        "STOPSIGNAL" => config.stop_signal = rest.to_owned(),
+        "ONBUILD" => config.on_build.push(rest.to_owned()),
+        "HEALTHCHECK" => config.healthcheck = Some(healthcheck(config, text, rest)?),
+        _ => return Err(bad(text, &format!("`{word}` is not a valid change command"))),
+    }
+    Ok(())
+}
+
+fn bad(instruction: &str, reason: &str) -> Error {
+    Error::Change(format!(
+        "the change `{instruction}` cannot be made: {reason}: write it like `CMD [\"sh\"]`, `ENV NAME=VALUE` or `EXPOSE 80/tcp`"
+    ))
+}
+
+/// `["a","b"]`, or a line for the shell.
+fn command(config: &RunConfig, text: &str) -> Vec<String> {
+    json_list(text).unwrap_or_else(|| {
+        let shell = config.shell.clone().unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned()]);
+        shell.into_iter().chain([text.to_owned()]).collect()
+    })
+}
+
+fn json_list(text: &str) -> Option<Vec<String>> {
+    serde_json::from_str(text).ok()
+}
+
+/// A relative folder is below the one before.
+fn joined(before: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{before}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Splits at spaces that are neither quoted nor escaped, and removes quotes and escapes.
+fn words(instruction: &str, text: &str) -> Result<Vec<String>, Error> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some('"') | None, '\\') => {
+                let escaped = characters.next().unwrap_or('\\');
+                let word = word.get_or_insert_default();
+                // Within quotes only what would end or begin something is escaped.
+                if quote.is_some() && !matches!(escaped, '"' | '\\' | '$') {
+                    word.push('\\');
+                }
+                word.push(escaped);
+            }
+            (Some(open), character) if open == character => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None, character) if character.is_whitespace() => words.extend(word.take()),
+            (_, character) => word.get_or_insert_default().push(character),
+        }
+    }
+    if quote.is_some() {
+        return Err(bad(instruction, "a quote is not closed"));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// `NAME=VALUE …`, or the old form `NAME VALUE`, whose value is the rest of the line.
+fn pairs(instruction: &str, text: &str) -> Result<Vec<(String, String)>, Error> {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    if !first.contains('=') {
+        let (name, value) =
+            text.split_once(char::is_whitespace).ok_or_else(|| bad(instruction, "a name needs a value: NAME=VALUE"))?;
+        return Ok(vec![(name.to_owned(), value.trim().to_owned())]);
+    }
+    let split = |word: String| match word.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(bad(instruction, "every name needs a value: NAME=VALUE")),
+    };
+    words(instruction, text)?.into_iter().map(split).collect()
+}
+
+/// `80`, `80/udp`, `8000-8010/tcp`: every port by itself, with its protocol.
+fn ports(text: &str) -> Option<Vec<String>> {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+        return None;
+    }
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
+    (first <= last).then(|| (first..=last).map(|port| format!("{port}/{protocol}")).collect())
+}
+
+fn healthcheck(config: &RunConfig, instruction: &str, text: &str) -> Result<Healthcheck, Error> {
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(Healthcheck { test: Some(vec!["NONE".to_owned()]), ..Healthcheck::default() });
+    }
+    let mut check = Healthcheck::default();
+    let mut rest = text;
+    while let Some(option) = rest.strip_prefix("--") {
+        let (option, after) = option.split_once(char::is_whitespace).unwrap_or((option, ""));
+        let (name, value) = option.split_once('=').ok_or_else(|| bad(instruction, "an option is --NAME=VALUE"))?;
+        let duration = || {
+            let duration = nanoseconds(value).ok_or_else(|| bad(instruction, "a duration is like 30s or 1m30s"));
+            duration.map(Some)
+        };
+        match name {
+            "interval" => check.interval = duration()?,
+            "timeout" => check.timeout = duration()?,
+            "start-period" => check.start_period = duration()?,
+            "start-interval" => check.start_interval = duration()?,
+            "retries" => {
+                let retries = value.parse::<i64>().map_err(|_| bad(instruction, "retries is a number"))?;
+                check.retries = Some(retries);
+            }
+            _ => return Err(bad(instruction, &format!("`--{name}` is not an option of HEALTHCHECK"))),
+        }
+        rest = after.trim_start();
+    }
+    let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    if !word.eq_ignore_ascii_case("cmd") || rest.trim().is_empty() {
+        return Err(bad(instruction, "HEALTHCHECK is NONE, or CMD and a command"));
+    }
+    check.test = Some(match json_list(rest.trim()) {
+        Some(list) => [vec!["CMD".to_owned()], list].concat(),
+        None if config.shell.is_some() => [vec!["CMD".to_owned()], command(config, rest.trim())].concat(),
+        None => vec!["CMD-SHELL".to_owned(), rest.trim().to_owned()],
+    });
+    Ok(check)
+}
+
+/// A duration in Go's form, such as `1m30s` or `500ms`.
+fn nanoseconds(text: &str) -> Option<i64> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(number_end);
+        let unit_end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total += Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        rest = after;
+    }
+    i64::try_from(total.as_nanos()).ok().filter(|_| !text.is_empty())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn changed(changes: &[&str]) -> RunConfig {
+        let mut config = RunConfig::default();
+        for change in changes {
+            apply(&mut config, change).unwrap();
+        }
+        config
+    }
+
+    #[test]
+    fn instructions_are_read_as_in_a_dockerfile() {
+        let config = changed(&[
+            r#"CMD ["sh", "-x"]"#,
+            "entrypoint run this",
+            r#"ENV A=1 B="two words" C=it\ is"#,
+            "ENV A again and again",
+            "EXPOSE 80 53/udp 8000-8001",
+            r#"LABEL a.b="c d" e=f"#,
+            "VOLUME /data /logs",
+            r#"VOLUME ["/more"]"#,
+            "USER nobody:nogroup",
+            "WORKDIR /srv",
+            "WORKDIR app/../www",
+            "STOPSIGNAL SIGQUIT",
+            "ONBUILD RUN make",
+            "HEALTHCHECK --interval=1m30s --retries=3 CMD curl -f localhost",
+        ]);
+        assert_eq!(config.cmd.unwrap(), ["sh", "-x"]);
+        assert_eq!(config.entrypoint.unwrap(), ["/bin/sh", "-c", "run this"]);
+        assert_eq!(config.env, ["B=two words", "C=it is", "A=again and again"]);
+        assert!(config.exposed_ports.keys().eq(["53/udp", "80/tcp", "8000/tcp", "8001/tcp"]));
+        assert_eq!(config.labels["a.b"], "c d");
+        assert!(config.volumes.keys().eq(["/data", "/logs", "/more"]));
+        assert_eq!((config.user.as_str(), config.working_dir.as_str()), ("nobody:nogroup", "/srv/www"));
+        assert_eq!((config.stop_signal.as_str(), config.on_build[0].as_str()), ("SIGQUIT", "RUN make"));
+        let check = config.healthcheck.unwrap();
+        assert_eq!(check.test.unwrap(), ["CMD-SHELL", "curl -f localhost"]);
+        assert_eq!((check.interval, check.retries), (Some(90_000_000_000), Some(3)));
+    }
+
+    #[test]
+    fn other_instructions_are_refused() {
+        for change in [
+            "",
+            "RUN make",
+            "FROM x",
+            "CMD",
+            "ENV A",
+            "ENV A=1 B",
+            "EXPOSE x",
+            "EXPOSE 2-1",
+            "EXPOSE 1/icmp",
+            "LABEL a=\"b",
+            "HEALTHCHECK curl",
+            "HEALTHCHECK --interval=5 CMD x",
+            "HEALTHCHECK --what=5 CMD x",
+        ] {
+            assert!(apply(&mut RunConfig::default(), change).is_err(), "{change}");
+        }
+    }
+}
