@@ -83,7 +83,11 @@ impl Error {
         match self {
             Error::Interrupted { .. } | Error::Told => None,
             // Whoever read our output has gone: that is no failure of ours to talk about.
-            Error::Io(error) | Error::Format(FormatError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => None,
+            Error::Io(error) | Error::Format(FormatError::Output(error))
+                if error.kind() == io::ErrorKind::BrokenPipe =>
+            {
+                None
+            }
             error => Some(chain(error)),
         }
     }

@@ -96,9 +96,8 @@ impl List {
         table.line(self.usual.iter().map(|(name, _)| title(name)));
         for row in rows {
             // Line breaks and tabs of a description would break the table.
-            let cell = |name: &str| {
-                row.get(name).and_then(Json::as_str).unwrap_or_default().replace(['\n', '\t', '\r'], " ")
-            };
+            let cell =
+                |name: &str| row.get(name).and_then(Json::as_str).unwrap_or_default().replace(['\n', '\t', '\r'], " ");
             table.line(self.usual.iter().map(|(name, _)| cell(name)));
         }
         table

@@ -13,10 +13,10 @@ use cove_transfer::{Error as TransferError, Kind, Placed, Progress, Side, Source
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 
-use crate::partial::{Growth, Partial, Writer};
-use crate::receive::{LOOK_AGAIN, LayerTask, Ready, Receiver, Work};
 use crate::catalogue::Catalogue;
 use crate::decompress::decompress;
+use crate::partial::{Growth, Partial, Writer};
+use crate::receive::{LOOK_AGAIN, LayerTask, Ready, Receiver, Work};
 use crate::{Error, image, record, unpack};
 
 /// How many pieces from the network wait for the disk.

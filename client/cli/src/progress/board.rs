@@ -81,11 +81,7 @@ impl Board {
             }
             Step::Existed | Step::Mounted(_) => line.size = 0,
             Step::Transferred => line.done = line.size,
-            Step::Waiting
-            | Step::Compressing { .. }
-            | Step::Retrying { .. }
-            | Step::Unpacking { .. }
-            | Step::Done => {}
+            Step::Waiting | Step::Compressing { .. } | Step::Retrying { .. } | Step::Unpacking { .. } | Step::Done => {}
         }
         // What existed or was mounted stays that, when the copy says that it is done with it.
         let settled = matches!(line.step, Some(Step::Existed | Step::Mounted(_)));
@@ -120,7 +116,9 @@ impl Board {
     pub fn render(&self, line: &Line, width: usize) -> String {
         let status = line.status(self.direction);
         let text = match &line.step {
-            Some(Step::Transferring { done, total }) | Some(Step::Unpacking { done, total }) | Some(Step::Compressing { done, total }) => {
+            Some(Step::Transferring { done, total })
+            | Some(Step::Unpacking { done, total })
+            | Some(Step::Compressing { done, total }) => {
                 let numbers = format!("{}/{}", human_size(*done), human_size(*total));
                 let taken = line.id.len() + status.len() + numbers.len() + 10;
                 let bar = bar(*done, *total, width.saturating_sub(taken).min(50));

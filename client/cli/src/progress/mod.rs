@@ -18,8 +18,8 @@ use serde_json::json;
 use crate::arguments::ProgressStyle;
 use crate::printer::Printer;
 
-pub use board::{Direction, short};
 use board::{Board, Line};
+pub use board::{Direction, short};
 use live::Live;
 
 /// How often moving lines move.
@@ -36,7 +36,9 @@ enum Shown {
     /// JSON, a line each.
     Json,
     /// Moving lines on stderr; what became of each layer on stdout too, if that is not the same terminal.
-    Moving { and_lines: bool },
+    Moving {
+        and_lines: bool,
+    },
 }
 
 /// Shows the progress of one copy until it is finished or dropped.
@@ -122,8 +124,7 @@ impl Shared {
         let pause = if moves { FRAME } else { PLAIN_TOTAL };
         let mut state = self.lock();
         loop {
-            let (next, _) =
-                self.stopped.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
+            let (next, _) = self.stopped.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
             state = next;
             let State { board, live, is_stopped } = &mut *state;
             match self.printer.error_size().filter(|_| moves) {
@@ -163,7 +164,9 @@ impl Shared {
         let mut message = json!({ "id": line.id, "status": line.status(direction) });
         match line.last_step() {
             Some(
-                Step::Transferring { done, total } | Step::Unpacking { done, total } | Step::Compressing { done, total },
+                Step::Transferring { done, total }
+                | Step::Unpacking { done, total }
+                | Step::Compressing { done, total },
             ) => message["progressDetail"] = json!({ "current": done, "total": total }),
             Some(Step::Retrying { reason, .. }) => message["reason"] = json!(reason),
             _ => {}
