@@ -230,7 +230,9 @@ fn parse_header(bytes: &[u8]) -> Result<Option<Header>, DecompressError> {
     let mut member = None;
     if flags & EXTRA != 0 {
         let Some((length, after)) = rest.split_first_chunk::<2>() else { return Ok(None) };
-        let Some((fields, after)) = after.split_at_checked(usize::from(u16::from_le_bytes(*length))) else { return Ok(None) };
+        let Some((fields, after)) = after.split_at_checked(usize::from(u16::from_le_bytes(*length))) else {
+            return Ok(None);
+        };
         member = member_size(fields);
         rest = after;
     }

@@ -154,7 +154,13 @@ pub(super) fn sparse_continuation(block: &[u8; BLOCK], map: &mut Vec<Extent>) ->
 /// Go tests for anything but 0, GNU tar too; writers know 0 and 1.
 fn is_extended(flag: u8) -> Result<bool, Problem> {
     match flag {
-        0 | b'0' => if flag == 0 { Ok(false) } else { Err(Problem::SparseMap) },
+        0 | b'0' => {
+            if flag == 0 {
+                Ok(false)
+            } else {
+                Err(Problem::SparseMap)
+            }
+        }
         1 => Ok(true),
         _ => Err(Problem::SparseMap),
     }

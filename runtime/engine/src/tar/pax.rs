@@ -115,7 +115,11 @@ impl Extended {
         match version {
             (Some(b"1"), Some(b"0")) if sparse.list.is_none() && sparse.pairs.is_empty() => {
                 let size = sparse.real_size.ok_or(Problem::SparseMap)?;
-                if sparse.size.is_some_and(|other| other != size) { Err(Problem::SparseMap) } else { Ok(Some(Sparse::Leading { size })) }
+                if sparse.size.is_some_and(|other| other != size) {
+                    Err(Problem::SparseMap)
+                } else {
+                    Ok(Some(Sparse::Leading { size }))
+                }
             }
             (None, None) | (Some(b"0"), Some(b"0" | b"1")) => {
                 let size = sparse.size.ok_or(Problem::SparseMap)?;

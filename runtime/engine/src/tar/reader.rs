@@ -358,7 +358,13 @@ fn stored_size(header: &Header<'_>, kind: EntryKind, size: u64, pax: Option<u64>
         // Old programs told the size of the file here; GNU tar and Go know that no data follows.
         (EntryKind::HardLink, None | Some(0)) => Ok(0),
         // Here GNU tar skips data and Go does not.
-        (_, pax) => if size == 0 && pax.is_none_or(|pax| pax == 0) { Ok(0) } else { Err(Problem::UnexpectedData) },
+        (_, pax) => {
+            if size == 0 && pax.is_none_or(|pax| pax == 0) {
+                Ok(0)
+            } else {
+                Err(Problem::UnexpectedData)
+            }
+        }
     }
 }
 

@@ -53,7 +53,12 @@ impl<'a> Unpacker<'a> {
         self.finish()
     }
 
-    fn entry(&mut self, archive: &mut Archive<impl Read>, entry: &Entry, path: &mut Vec<u8>) -> Result<(), UnpackError> {
+    fn entry(
+        &mut self,
+        archive: &mut Archive<impl Read>,
+        entry: &Entry,
+        path: &mut Vec<u8>,
+    ) -> Result<(), UnpackError> {
         normalise(&entry.path, path).map_err(|problem| refused(&entry.path, problem))?;
         if path.is_empty() {
             return self.root(entry);
@@ -189,7 +194,13 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    fn file(&mut self, parent: Id, name: &[u8], entry: &Entry, archive: &mut Archive<impl Read>) -> Result<(), UnpackError> {
+    fn file(
+        &mut self,
+        parent: Id,
+        name: &[u8],
+        entry: &Entry,
+        archive: &mut Archive<impl Read>,
+    ) -> Result<(), UnpackError> {
         let directory = self.make_room(parent, name, None)?;
         let folder_gid = self.tree.folder(parent).map_or(u32::MAX, |folder| folder.gid);
         let owner = self.attributes.owner(entry, folder_gid, &mut self.result);
@@ -250,7 +261,13 @@ impl<'a> Unpacker<'a> {
         self.named_attributes(&directory, parent, name, entry)
     }
 
-    fn named_attributes(&mut self, directory: &OwnedFd, parent: Id, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
+    fn named_attributes(
+        &mut self,
+        directory: &OwnedFd,
+        parent: Id,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Result<(), UnpackError> {
         let on = On::Named(directory.as_fd(), name);
         let folder_gid = self.tree.folder(parent).map_or(u32::MAX, |folder| folder.gid);
         if let Some(owner) = self.attributes.owner(entry, folder_gid, &mut self.result) {
@@ -299,7 +316,8 @@ impl<'a> Unpacker<'a> {
             }
             Step::Missing { parent: folder, name: missing, rest } => {
                 let is_opaque = self.tree.folder(folder).is_none_or(|folder| folder.opaque);
-                let is_hidden = is_opaque || self.tree.is_cut_off(folder) || self.tree.child(folder, &missing).is_some();
+                let is_hidden =
+                    is_opaque || self.tree.is_cut_off(folder) || self.tree.child(folder, &missing).is_some();
                 let mut below = self.tree.path(folder);
                 for part in [&missing, &rest] {
                     below.push(b'/');
@@ -419,7 +437,12 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Opens the parent of something that is no folder, and removes what the tree knows to be in its place.
-    fn make_room(&mut self, parent: Id, name: &[u8], link: Option<&dyn Fn() -> Kind>) -> Result<Rc<OwnedFd>, UnpackError> {
+    fn make_room(
+        &mut self,
+        parent: Id,
+        name: &[u8],
+        link: Option<&dyn Fn() -> Kind>,
+    ) -> Result<Rc<OwnedFd>, UnpackError> {
         if let Some(child) = self.tree.child(parent, name)
             && self.clear(child)?
         {
@@ -537,8 +560,10 @@ impl<'a> Unpacker<'a> {
 
     fn finish_folder(&mut self, id: Id) -> Result<(), UnpackError> {
         let acl = self.tree.folder_mut(id).and_then(|folder| folder.default_acl.take());
-        let (accessed, modified) =
-            self.tree.folder(id).map_or((Time::default(), Time::default()), |folder| (folder.accessed, folder.modified));
+        let (accessed, modified) = self
+            .tree
+            .folder(id)
+            .map_or((Time::default(), Time::default()), |folder| (folder.accessed, folder.modified));
         if let Some(acl) = acl {
             let directory = self.open(id)?;
             match On::Open(directory.as_fd()).set_xattr(DEFAULT_ACL, &acl) {

@@ -67,7 +67,13 @@ impl Attributes {
     }
 
     /// Sets the extended attributes but for default ACLs, which are for later.
-    pub(super) fn xattrs(&self, on: &On<'_>, entry: &Entry, path: &[u8], result: &mut Unpacked) -> Result<(), UnpackError> {
+    pub(super) fn xattrs(
+        &self,
+        on: &On<'_>,
+        entry: &Entry,
+        path: &[u8],
+        result: &mut Unpacked,
+    ) -> Result<(), UnpackError> {
         for xattr in &entry.xattrs {
             if xattr.name == DEFAULT_ACL {
                 continue;
@@ -90,6 +96,16 @@ impl Attributes {
             }
         }
         Ok(())
+    }
+
+    /// Whether owners can be set.
+    pub(super) fn sets_owners(&self) -> bool {
+        !self.one_id
+    }
+
+    /// Whether an attribute is overlayfs's own; escaped ones belong to the image.
+    pub(super) fn is_private(&self, name: &[u8]) -> bool {
+        name.strip_prefix(self.overlay.prefix()).is_some_and(|rest| !rest.starts_with(b"overlay."))
     }
 
     /// Hides what is below a folder.

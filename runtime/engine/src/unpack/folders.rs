@@ -24,7 +24,8 @@ pub(super) struct Folders {
 impl Folders {
     /// `folder` is a path of ours, not of an archive.
     pub(super) fn new(folder: &Path) -> Result<Self> {
-        let root = rustix::fs::openat(CWD, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let root =
+            rustix::fs::openat(CWD, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Folders { root: Rc::new(root), open: Vec::with_capacity(OPEN + 1) })
     }
 

@@ -9,6 +9,8 @@
 
 mod apply;
 mod attributes;
+mod below;
+mod copy_up;
 mod folders;
 mod limits;
 mod settle;

@@ -1,15 +1,454 @@
-//! What a layer needs from the layers below it.
+//! What a layer needs from the layers below it: the attributes of folders that it implies, and the files that its hard
+//! links lead to.
+//!
+//! Where it implies a folder that is a link below (`lib/x`, and `lib` leads to `usr/lib`), what it has there moves to
+//! where the link leads, as if it had been unpacked on top of the layers below.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{UnpackError, UnpackOptions, Unpacked};
+use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, Timespec, Timestamps};
+use rustix::io::Errno;
 
-/// Completes a layer from the layers below it, nearest first.
+use super::attributes::{Attributes, DEFAULT_ACL, On, failed};
+use super::below::{Below, Found, Layer, file_type, is_whiteout};
+use super::copy_up::{copy_attributes, copy_up};
+use super::tree::{path_buf, split_first, split_last};
+use super::{LinkBelow, Problem, UnpackError, UnpackOptions, Unpacked};
+
+/// As many links as the kernel follows.
+const LINKS: u32 = 40;
+
+/// Completes a layer from the layers below it (nearest first), which must be complete themselves. The layer's folder
+/// must be as [`super::unpack`] left it, and closed to others.
 pub fn settle(
-    _folder: &Path,
-    _unpacked: &Unpacked,
-    _below: &[PathBuf],
-    _options: &UnpackOptions,
+    folder: &Path,
+    unpacked: &Unpacked,
+    below: &[PathBuf],
+    options: &UnpackOptions,
 ) -> Result<(), UnpackError> {
-    Ok(())
+    let open = |error| failed("open", b".", error);
+    let mut settler = Settler {
+        own: Layer::open(folder, options.overlay).map_err(open)?,
+        below: Below::open(below, options.overlay).map_err(open)?,
+        attributes: Attributes::new(options),
+        implied: unpacked.implied.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
+        links: unpacked.links_below.clone(),
+        finish: BTreeMap::new(),
+        copied: HashSet::new(),
+    };
+    while let Some(path) = settler.implied.pop_first() {
+        settler.settle_folder(&path)?;
+    }
+    settler.make_links()?;
+    settler.finish()
+}
+
+/// What is set on a folder when nothing in it changes any more.
+struct Finish {
+    times: Timestamps,
+    default_acl: Option<Vec<u8>>,
+}
+
+struct Settler {
+    own: Layer,
+    below: Below,
+    attributes: Attributes,
+    /// Implied folders that were not looked at yet.
+    implied: BTreeSet<Vec<u8>>,
+    links: Vec<LinkBelow>,
+    finish: BTreeMap<Vec<u8>, Finish>,
+    /// Files of lower layers that are in this layer now, at their own paths.
+    copied: HashSet<Vec<u8>>,
+}
+
+/// Where a path leads in this layer on top of those below.
+enum Place {
+    /// To a folder that this layer has, perhaps only now.
+    Folder(Vec<u8>),
+    /// To no folder.
+    Nowhere,
+}
+
+impl Settler {
+    fn settle_folder(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        match self.below.find(path).map_err(|error| failed("look below at", path, error))? {
+            // Something that is no folder is hidden by the folder, as overlayfs does it.
+            Found::Nothing => Ok(()),
+            Found::Folder(layers) => self.take_attributes(path, layers[0]),
+            Found::Other(layer, stat) if file_type(&stat) == FileType::Symlink => {
+                let target =
+                    self.below.layer(layer).link(path).map_err(|error| failed("read the link", path, error))?;
+                // The folder must not stand in the link's own way.
+                match self.place(split_last(path).0, &target, path)? {
+                    Place::Folder(to) => self.redirect(path, &to),
+                    Place::Nowhere => Ok(()),
+                }
+            }
+            Found::Other(..) => Ok(()),
+        }
+    }
+
+    /// Gives a folder of this layer what the same folder has below.
+    fn take_attributes(&mut self, path: &[u8], layer: usize) -> Result<(), UnpackError> {
+        let failure = |error| failed("take over the attributes of", path, error);
+        let from = self.below.layer(layer).folder(path).map_err(failure)?;
+        let to = self.own.folder(path).map_err(failure)?;
+        let stat = rustix::fs::fstat(&from).map_err(failure)?;
+        let default_acl = copy_attributes(&self.attributes, &from, &stat, &On::Open(to.as_fd()), path)?;
+        rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failure)?;
+        self.finish.insert(path.to_vec(), Finish { times: times_of(&stat), default_acl });
+        Ok(())
+    }
+
+    /// Follows a path from a folder and makes the folders of it that this layer lacks. `hidden` is a folder of this
+    /// layer that stands for a link below, and counts as that link.
+    fn place(&mut self, start: &[u8], path: &[u8], hidden: &[u8]) -> Result<Place, UnpackError> {
+        let mut current = start.to_vec();
+        let mut rest = path.to_vec();
+        let mut links = 0;
+        if rest.first() == Some(&b'/') {
+            current.clear();
+        }
+        loop {
+            let (name, after) = split_first(&rest);
+            let (name, after) = (name.to_vec(), after.to_vec());
+            match name.as_slice() {
+                b"" if after.is_empty() => return Ok(Place::Folder(current)),
+                b"" | b"." => {}
+                b".." => current = split_last(&current).0.to_vec(),
+                _ => {
+                    let next = join(&current, &name);
+                    match self.step(&next, hidden)? {
+                        Step::Folder => current = next,
+                        Step::NoFolder => return Ok(Place::Nowhere),
+                        Step::Link(target) => {
+                            links += 1;
+                            if links > LINKS {
+                                return Ok(Place::Nowhere);
+                            }
+                            if target.first() == Some(&b'/') {
+                                current.clear();
+                            }
+                            rest = [&target, &b"/"[..], &after].concat();
+                            continue;
+                        }
+                    }
+                }
+            }
+            rest = after;
+        }
+    }
+
+    /// What is at a path whose parent is a folder of this layer.
+    fn step(&mut self, path: &[u8], hidden: &[u8]) -> Result<Step, UnpackError> {
+        let failure = |error| failed("look at", path, error);
+        let own = self.own.stat(path).map_err(failure)?;
+        let is_open = path == hidden || self.implied.contains(path);
+        match &own {
+            Some(stat) if is_whiteout(stat) => return Ok(Step::NoFolder),
+            Some(stat) if file_type(stat) == FileType::Symlink => {
+                return self.own.link(path).map(Step::Link).map_err(failure);
+            }
+            Some(stat) if file_type(stat) != FileType::Directory => return Ok(Step::NoFolder),
+            Some(_) if !is_open => return Ok(Step::Folder),
+            Some(_) | None => {}
+        }
+        let found = if self.is_cut_off(path)? { Found::Nothing } else { self.below.find(path).map_err(failure)? };
+        match found {
+            Found::Other(layer, stat) if file_type(&stat) == FileType::Symlink => {
+                self.below.layer(layer).link(path).map(Step::Link).map_err(failure)
+            }
+            _ if own.is_some() => Ok(Step::Folder),
+            Found::Other(..) => Ok(Step::NoFolder),
+            Found::Folder(layers) => {
+                self.make_folder(path)?;
+                self.take_attributes(path, layers[0])?;
+                Ok(Step::Folder)
+            }
+            Found::Nothing => {
+                self.make_folder(path)?;
+                let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
+                let times = Timestamps { last_access: epoch, last_modification: epoch };
+                self.finish.insert(path.to_vec(), Finish { times, default_acl: None });
+                Ok(Step::Folder)
+            }
+        }
+    }
+
+    fn make_folder(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        let (parent, name) = split_last(path);
+        self.touch(parent)?;
+        let failure = |error| failed("make the folder", path, error);
+        let folder = self.own.folder(parent).map_err(failure)?;
+        rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)).map_err(failure)?;
+        rustix::fs::fchmod(self.own.folder(path).map_err(failure)?, Mode::from_raw_mode(0o755)).map_err(failure)
+    }
+
+    /// Whether this layer's own opaque folders hide what is below a path.
+    fn is_cut_off(&self, path: &[u8]) -> Result<bool, UnpackError> {
+        let mut folder = path;
+        while !folder.is_empty() {
+            folder = split_last(folder).0;
+            if self.own.is_opaque(folder).map_err(|error| failed("look at", folder, error))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Remembers the times of a folder that is about to change.
+    fn touch(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        if !self.finish.contains_key(path) {
+            let stat = self.own.stat(path).map_err(|error| failed("look at", path, error))?;
+            if let Some(stat) = stat {
+                self.finish.insert(path.to_vec(), Finish { times: times_of(&stat), default_acl: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what is in `from` to `to` and removes `from`: the link below shows again.
+    fn redirect(&mut self, from: &[u8], to: &[u8]) -> Result<(), UnpackError> {
+        // A link that leads to its own folder or into it resolves to nothing that could take it.
+        if to == from || is_inside(to, from) {
+            return Ok(());
+        }
+        self.touch(split_last(from).0)?;
+        let mut folders = vec![(from.to_vec(), to.to_vec())];
+        let mut next = 0;
+        while let Some((from, to)) = folders.get(next).cloned() {
+            self.merge(&from, &to, &mut folders)?;
+            next += 1;
+        }
+        for (from, _) in folders.into_iter().rev() {
+            let (parent, name) = split_last(&from);
+            let failure = |error| failed("remove the folder", &from, error);
+            let folder = self.own.folder(parent).map_err(failure)?;
+            rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR).map_err(failure)?;
+            self.finish.remove(&from);
+        }
+        self.rename_prefix(from, to);
+        Ok(())
+    }
+
+    /// Moves the entries of one folder; folders that both have are left for later.
+    fn merge(&mut self, from: &[u8], to: &[u8], later: &mut Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), UnpackError> {
+        let failure = |error| failed("move", from, error);
+        self.touch(to)?;
+        let source = self.own.folder(from).map_err(failure)?;
+        let target = self.own.folder(to).map_err(failure)?;
+        if self.own.is_opaque(from).map_err(failure)? {
+            self.attributes.make_opaque(target.as_fd(), to)?;
+        }
+        for name in names(&source).map_err(failure)? {
+            let name = name.as_slice();
+            let (old, new) = (join(from, name), join(to, name));
+            let Some(moved) = self.own.stat(&old).map_err(failure)? else { continue };
+            let is_folder = file_type(&moved) == FileType::Directory;
+            let rename = || rustix::fs::renameat_with(&source, name, &target, name, RenameFlags::NOREPLACE);
+            match self.own.stat(&new).map_err(failure)? {
+                None => {
+                    rename().map_err(failure)?;
+                    self.rename_prefix(&old, &new);
+                }
+                Some(there) if file_type(&there) == FileType::Directory => {
+                    if is_folder {
+                        self.unite(&old, &moved, &new)?;
+                        later.push((old, new));
+                    } else {
+                        if is_whiteout(&moved) {
+                            let folder = self.own.folder(&new).map_err(failure)?;
+                            self.attributes.make_opaque(folder.as_fd(), &new)?;
+                        }
+                        rustix::fs::unlinkat(&source, name, AtFlags::empty()).map_err(failure)?;
+                    }
+                }
+                Some(there) if is_whiteout(&there) && !is_whiteout(&moved) => {
+                    rustix::fs::unlinkat(&target, name, AtFlags::empty()).map_err(failure)?;
+                    rename().map_err(failure)?;
+                    if is_folder {
+                        let folder = self.own.folder(&new).map_err(failure)?;
+                        self.attributes.make_opaque(folder.as_fd(), &new)?;
+                        self.forget_inside(&old);
+                    }
+                    self.rename_prefix(&old, &new);
+                }
+                // The entry that was written with its real path wins: in sorted archives it is the later one.
+                Some(_) => self.remove(&old, is_folder)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A folder that the layer names in two ways: an entry of its own counts more than none.
+    fn unite(&mut self, old: &[u8], stat: &rustix::fs::Stat, new: &[u8]) -> Result<(), UnpackError> {
+        let is_implied = self.implied.remove(old);
+        if is_implied || !self.implied.remove(new) {
+            return Ok(());
+        }
+        let failure = |error| failed("take over the attributes of", new, error);
+        let (from, to) = (self.own.folder(old).map_err(failure)?, self.own.folder(new).map_err(failure)?);
+        let default_acl = copy_attributes(&self.attributes, &from, stat, &On::Open(to.as_fd()), new)?;
+        rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failure)?;
+        self.finish.insert(new.to_vec(), Finish { times: times_of(stat), default_acl });
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &[u8], is_folder: bool) -> Result<(), UnpackError> {
+        let failure = |error| failed("remove", path, error);
+        let unlink = |own: &Layer, path: &[u8], flags| {
+            let (parent, name) = split_last(path);
+            own.folder(parent).and_then(|folder| rustix::fs::unlinkat(&folder, name, flags)).map_err(failure)
+        };
+        if !is_folder {
+            return unlink(&self.own, path, AtFlags::empty());
+        }
+        let mut folders = vec![path.to_vec()];
+        let mut next = 0;
+        while let Some(folder) = folders.get(next).cloned() {
+            for name in names(&self.own.folder(&folder).map_err(failure)?).map_err(failure)? {
+                let inside = join(&folder, &name);
+                match self.own.stat(&inside).map_err(failure)? {
+                    Some(stat) if file_type(&stat) == FileType::Directory => folders.push(inside),
+                    _ => unlink(&self.own, &inside, AtFlags::empty())?,
+                }
+            }
+            next += 1;
+        }
+        for folder in folders.iter().rev() {
+            unlink(&self.own, folder, AtFlags::REMOVEDIR)?;
+            self.finish.remove(folder);
+        }
+        self.forget_inside(path);
+        self.links.retain(|link| !is_inside(link.path.as_os_str().as_bytes(), path));
+        Ok(())
+    }
+
+    /// A folder that is cut off from below needs nothing from there, nor does what is in it.
+    fn forget_inside(&mut self, path: &[u8]) {
+        self.implied.retain(|implied| implied != path && !is_inside(implied, path));
+    }
+
+    /// Follows a move in all that is remembered by path.
+    fn rename_prefix(&mut self, from: &[u8], to: &[u8]) {
+        let renamed = |path: &[u8]| {
+            let is_moved = path == from || is_inside(path, from);
+            is_moved.then(|| [to, &path[from.len()..]].concat())
+        };
+        let moved: Vec<Vec<u8>> = self.implied.iter().filter(|path| renamed(path).is_some()).cloned().collect();
+        for path in moved {
+            self.implied.remove(&path);
+            self.implied.extend(renamed(&path));
+        }
+        let moved: Vec<Vec<u8>> = self.finish.keys().filter(|path| renamed(path).is_some()).cloned().collect();
+        for path in moved {
+            if let (Some(finish), Some(path)) = (self.finish.remove(&path), renamed(&path)) {
+                self.finish.insert(path, finish);
+            }
+        }
+        for link in &mut self.links {
+            if let Some(path) = renamed(link.path.as_os_str().as_bytes()) {
+                link.path = path_buf(&path);
+            }
+        }
+    }
+
+    fn make_links(&mut self) -> Result<(), UnpackError> {
+        let links = std::mem::take(&mut self.links);
+        let taken: HashSet<Vec<u8>> = links.iter().map(|link| link.path.as_os_str().as_bytes().to_vec()).collect();
+        for link in &links {
+            self.make_link(link, &taken)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a hard link to a file of a lower layer: the file comes into this layer, at both of its names.
+    fn make_link(&mut self, link: &LinkBelow, taken: &HashSet<Vec<u8>>) -> Result<(), UnpackError> {
+        let path = link.path.as_os_str().as_bytes();
+        let refuse = |problem| UnpackError::Entry { path: link.path.clone(), problem };
+        let failure = |error| failed("make the hard link", path, error);
+        let (parent, last) = split_last(link.target.as_os_str().as_bytes());
+        let Place::Folder(parent) = self.place(b"", parent, b"")? else { return Err(refuse(Problem::LinkTarget)) };
+        let target = join(&parent, last);
+        let (link_parent, name) = split_last(path);
+        self.touch(link_parent)?;
+        let folder = self.own.folder(link_parent).map_err(failure)?;
+        if !self.copied.contains(&target) {
+            if self.is_cut_off(&target)? {
+                return Err(refuse(Problem::LinkTarget));
+            }
+            let (layer, stat) = match self.below.find(&target).map_err(failure)? {
+                Found::Other(layer, stat) => (layer, stat),
+                Found::Folder(_) => return Err(refuse(Problem::LinkToFolder)),
+                Found::Nothing => return Err(refuse(Problem::LinkTarget)),
+            };
+            let from = self.below.layer(layer).folder(&parent).map_err(failure)?;
+            // A later entry has taken the name of the file: then this link is all that is left of it.
+            if taken.contains(&target) || self.own.stat(&target).map_err(failure)?.is_some() {
+                return copy_up(&self.attributes, &from, last, &stat, &folder, name, path).map(drop);
+            }
+            self.touch(&parent)?;
+            let to = self.own.folder(&parent).map_err(failure)?;
+            if !copy_up(&self.attributes, &from, last, &stat, &to, last, &target)? {
+                return Ok(());
+            }
+            self.copied.insert(target);
+        }
+        let from = self.own.folder(&parent).map_err(failure)?;
+        match rustix::fs::linkat(&from, last, &folder, name, AtFlags::empty()) {
+            // Something moved here from behind a link: it counts, see `merge`.
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    fn finish(self) -> Result<(), UnpackError> {
+        for (path, finish) in self.finish {
+            let failure = |error| failed("set the times of", &path, error);
+            let folder = self.own.folder(&path).map_err(failure)?;
+            let on = On::Open(folder.as_fd());
+            if let Some(acl) = finish.default_acl {
+                on.set_xattr(DEFAULT_ACL, &acl).map_err(failure)?;
+            }
+            on.set_times(&finish.times).map_err(failure)?;
+        }
+        Ok(())
+    }
+}
+
+enum Step {
+    Folder,
+    Link(Vec<u8>),
+    NoFolder,
+}
+
+fn times_of(stat: &rustix::fs::Stat) -> Timestamps {
+    let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds.cast_signed() };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
+fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { name.to_vec() } else { [folder, &b"/"[..], name].concat() }
+}
+
+fn is_inside(path: &[u8], folder: &[u8]) -> bool {
+    folder.is_empty() && !path.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+fn names(folder: &std::os::fd::OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(name.to_vec());
+        }
+    }
+    Ok(names)
 }

@@ -1,0 +1,138 @@
+//! Looking at the layers below as overlayfs merges them.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::folders::open_beneath;
+use super::limits::OverlayXattr;
+use super::tree::split_last;
+
+/// The folder of a layer.
+#[derive(Debug)]
+pub(super) struct Layer {
+    root: OwnedFd,
+    overlay: OverlayXattr,
+}
+
+impl Layer {
+    /// `folder` is a path of ours, not of an archive.
+    pub(super) fn open(folder: &Path, overlay: OverlayXattr) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Layer { root: rustix::fs::openat(CWD, folder, flags, Mode::empty())?, overlay })
+    }
+
+    /// Opens a folder by its path without links; the empty path is the root.
+    pub(super) fn folder(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        open_beneath(&self.root, if path.is_empty() { b"." } else { path })
+    }
+
+    /// What is at a path without links, if anything is.
+    pub(super) fn stat(&self, path: &[u8]) -> Result<Option<Stat>, Errno> {
+        let (parent, name) = split_last(path);
+        let found = match self.folder(parent) {
+            Ok(folder) => {
+                let name = if name.is_empty() { b"." } else { name };
+                rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            }
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The target of a symbolic link.
+    pub(super) fn link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        let (parent, name) = split_last(path);
+        Ok(rustix::fs::readlinkat(self.folder(parent)?, name, Vec::new())?.into_bytes())
+    }
+
+    /// Whether a folder hides what is below it.
+    pub(super) fn is_opaque(&self, path: &[u8]) -> Result<bool, Errno> {
+        let mut value = [0_u8; 1];
+        match rustix::fs::fgetxattr(self.folder(path)?, self.overlay.opaque(), &mut value[..]) {
+            Ok(length) => Ok(length == 1 && &value == b"y"),
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+pub(super) fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// A device 0/0, which hides what is below it.
+pub(super) fn is_whiteout(stat: &Stat) -> bool {
+    file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// What the layers below have at a path.
+#[derive(Debug, Clone)]
+pub(super) enum Found {
+    Nothing,
+    /// A folder, merged from these layers; the first one tells its attributes.
+    Folder(Vec<usize>),
+    /// Something else, of this layer.
+    Other(usize, Stat),
+}
+
+/// All layers below, nearest first.
+#[derive(Debug)]
+pub(super) struct Below {
+    layers: Vec<Layer>,
+    known: HashMap<Vec<u8>, Found>,
+}
+
+impl Below {
+    pub(super) fn open(folders: &[PathBuf], overlay: OverlayXattr) -> Result<Self, Errno> {
+        let layers = folders.iter().map(|folder| Layer::open(folder, overlay)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Below { layers, known: HashMap::new() })
+    }
+
+    pub(super) fn layer(&self, number: usize) -> &Layer {
+        &self.layers[number]
+    }
+
+    /// What is at a path without links.
+    pub(super) fn find(&mut self, path: &[u8]) -> Result<Found, Errno> {
+        if path.is_empty() {
+            return Ok(Found::Folder((0..self.layers.len()).collect()));
+        }
+        if let Some(found) = self.known.get(path) {
+            return Ok(found.clone());
+        }
+        let parents = match self.find(split_last(path).0)? {
+            Found::Folder(layers) => layers,
+            Found::Nothing | Found::Other(..) => Vec::new(),
+        };
+        let found = self.merge(path, &parents)?;
+        self.known.insert(path.to_vec(), found.clone());
+        Ok(found)
+    }
+
+    fn merge(&self, path: &[u8], parents: &[usize]) -> Result<Found, Errno> {
+        let mut folders = Vec::new();
+        for number in parents {
+            let layer = &self.layers[*number];
+            let Some(stat) = layer.stat(path)? else { continue };
+            if file_type(&stat) == FileType::Directory {
+                folders.push(*number);
+                if layer.is_opaque(path)? {
+                    break;
+                }
+            } else if folders.is_empty() && !is_whiteout(&stat) {
+                return Ok(Found::Other(*number, stat));
+            } else {
+                break;
+            }
+        }
+        Ok(if folders.is_empty() { Found::Nothing } else { Found::Folder(folders) })
+    }
+}
