@@ -105,10 +105,13 @@ mod tests {
 
     #[test]
     fn flags_are_read_as_docker_reads_them() {
-        let Some(Named::Pull(pull)) = parse("pull -qa=false --platform=linux/arm64 x").unwrap().command else { panic!() };
+        let Some(Named::Pull(pull)) = parse("pull -qa=false --platform=linux/arm64 x").unwrap().command else {
+            panic!()
+        };
         assert!(pull.quiet && !pull.all_tags);
         assert_eq!(pull.platform.unwrap().to_string(), "linux/arm64");
-        let Some(Named::Images(images)) = parse("images -aq --no-trunc=true x --format a --format b -fdangling=1").unwrap().command
+        let Some(Named::Images(images)) =
+            parse("images -aq --no-trunc=true x --format a --format b -fdangling=1").unwrap().command
         else {
             panic!()
         };
@@ -127,7 +130,8 @@ mod tests {
     #[test]
     fn mistakes_are_answered_as_docker_answers_them() {
         let pull = "\n\nUsage:  cove pull [OPTIONS] NAME[:TAG|@DIGEST]\n\nRun 'cove pull --help' for more information";
-        let images = "\n\nUsage:  cove images [OPTIONS] [REPOSITORY[:TAG]]\n\nRun 'cove images --help' for more information";
+        let images =
+            "\n\nUsage:  cove images [OPTIONS] [REPOSITORY[:TAG]]\n\nRun 'cove images --help' for more information";
         let top = "\n\nUsage:  cove [OPTIONS] COMMAND [ARG...]\n\nRun 'cove --help' for more information";
         for (line, first, rest, status) in [
             ("pull --badflag", "unknown flag: --badflag", pull, 125),
@@ -154,9 +158,13 @@ mod tests {
         ] {
             assert_eq!(refused(line), (format!("{first}{rest}"), status), "{line}");
         }
-        assert!(refused("rmi").0.starts_with("cove: 'cove rmi' requires at least 1 argument\n\nUsage:  cove rmi [OPTIONS] IMAGE [IMAGE...]"));
+        assert!(refused("rmi").0.starts_with(
+            "cove: 'cove rmi' requires at least 1 argument\n\nUsage:  cove rmi [OPTIONS] IMAGE [IMAGE...]"
+        ));
         assert!(refused("version x").0.starts_with("cove: 'cove version' accepts no arguments"));
-        assert!(refused("tag a").0.starts_with("cove: 'cove tag' requires 2 arguments\n\nUsage:  cove tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]"));
+        assert!(refused("tag a").0.starts_with(
+            "cove: 'cove tag' requires 2 arguments\n\nUsage:  cove tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]"
+        ));
         assert_eq!(
             refused("nosuch"),
             ("cove: unknown command: cove nosuch\n\nRun 'cove --help' for more information".into(), 1)

@@ -45,7 +45,9 @@ pub enum FilterError {
         value: String,
     },
     /// A value that is no moment.
-    #[error("`{0}` is not a time: write a span such as 24h or 1h30m, a date such as 2026-01-31T12:00:00, or seconds since 1970")]
+    #[error(
+        "`{0}` is not a time: write a span such as 24h or 1h30m, a date such as 2026-01-31T12:00:00, or seconds since 1970"
+    )]
     Time(String),
 }
 
@@ -69,8 +71,7 @@ impl Filter {
 
     /// Reads the value as Go reads truth values.
     pub fn boolean(&self) -> Result<bool, FilterError> {
-        go_bool(&self.value)
-            .ok_or_else(|| FilterError::Boolean { name: self.name.clone(), value: self.value.clone() })
+        go_bool(&self.value).ok_or_else(|| FilterError::Boolean { name: self.name.clone(), value: self.value.clone() })
     }
 
     /// Reads the value as a whole number.

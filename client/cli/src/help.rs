@@ -22,8 +22,7 @@ pub fn render(top: &Command, path: &[String], width: usize) -> String {
         out.push_str(&format!("\nAliases:\n  {}\n", aliases.join(", ")));
     }
     let commands = |title: &str, names: &mut dyn Iterator<Item = &Command>| {
-        let lines: String =
-            names.map(|command| format!("  {:<11} {}\n", command.get_name(), about(command))).collect();
+        let lines: String = names.map(|command| format!("  {:<11} {}\n", command.get_name(), about(command))).collect();
         if lines.is_empty() { lines } else { format!("\n{title}:\n{lines}") }
     };
     let below = || command.get_subcommands().filter(|command| !command.is_hide_set());
@@ -104,9 +103,10 @@ fn about(command: &Command) -> String {
 }
 
 fn shown(command: &Command) -> impl Iterator<Item = &Arg> {
-    command.get_opts().chain(command.get_arguments().filter(|arg| !arg.is_positional() && is_switch(arg))).filter(|arg| {
-        !arg.is_hide_set() && arg.get_id() != "help"
-    })
+    command
+        .get_opts()
+        .chain(command.get_arguments().filter(|arg| !arg.is_positional() && is_switch(arg)))
+        .filter(|arg| !arg.is_hide_set() && arg.get_id() != "help")
 }
 
 fn is_switch(arg: &Arg) -> bool {

@@ -209,13 +209,25 @@ mod tests {
         assert_eq!(document["Config"]["Entrypoint"], Value::Null);
         assert_eq!(document["GraphDriver"]["Data"]["LowerDir"], "/b:/a");
         assert!(text.starts_with("[\n    {\n        \"Id\": \"sha256:"), "{text}");
-        let fields: Vec<&str> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("        \"")?.split('"').next())
-            .collect();
+        let fields: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("        \"")?.split('"').next()).collect();
         let docker = [
-            "Id", "RepoTags", "RepoDigests", "Parent", "Comment", "Created", "DockerVersion", "Author", "Config",
-            "Architecture", "Os", "Size", "VirtualSize", "GraphDriver", "RootFS", "Metadata",
+            "Id",
+            "RepoTags",
+            "RepoDigests",
+            "Parent",
+            "Comment",
+            "Created",
+            "DockerVersion",
+            "Author",
+            "Config",
+            "Architecture",
+            "Os",
+            "Size",
+            "VirtualSize",
+            "GraphDriver",
+            "RootFS",
+            "Metadata",
         ];
         assert_eq!(fields, docker);
     }

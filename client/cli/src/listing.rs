@@ -197,8 +197,7 @@ fn rows_of(image: &Listed, look: Look, defaults: &ReferenceDefaults, now: Offset
         let text = tag.tag().map_or(NONE.to_owned(), ToString::to_string);
         let mut digests = image.digests.iter().filter(|digest| digest.full_repository() == tag.full_repository());
         if look.digests {
-            let digests: Vec<String> =
-                digests.filter_map(|digest| digest.digest().map(ToString::to_string)).collect();
+            let digests: Vec<String> = digests.filter_map(|digest| digest.digest().map(ToString::to_string)).collect();
             let digests = if digests.is_empty() { vec![NONE.to_owned()] } else { digests };
             names.extend(digests.into_iter().map(|digest| (repository(tag), text.clone(), digest)));
         } else {
@@ -256,8 +255,7 @@ impl PruneConditions {
     /// Reads conditions.
     pub fn read(filters: &[Filter], now: OffsetDateTime) -> Result<Self, FilterError> {
         Filter::check(filters, &["dangling", "label", "label!", "until"])?;
-        let mut conditions =
-            PruneConditions { until: None, labels: Vec::new(), without: Vec::new(), all: false };
+        let mut conditions = PruneConditions { until: None, labels: Vec::new(), without: Vec::new(), all: false };
         for filter in filters {
             match filter.name.as_str() {
                 "until" => conditions.until = Some(filter.moment(now)?),
@@ -300,7 +298,9 @@ mod tests {
     fn shown(images: &[Listed], look: Look) -> Vec<String> {
         let rows = rows(images.to_vec(), look, &ReferenceDefaults::default(), now());
         let text = |row: &Row, name: &str| row[name].as_str().unwrap().to_owned();
-        rows.iter().map(|row| format!("{}:{}@{}", text(row, "Repository"), text(row, "Tag"), text(row, "Digest"))).collect()
+        rows.iter()
+            .map(|row| format!("{}:{}@{}", text(row, "Repository"), text(row, "Tag"), text(row, "Digest")))
+            .collect()
     }
 
     #[test]
@@ -339,7 +339,9 @@ mod tests {
                 image(&[], &[], "2026-02-01T00:00:00Z"),
             ];
             let chosen = images.into_iter().filter_map(|image| choice.choose(image, &defaults));
-            chosen.map(|image| image.tags.iter().map(Reference::familiar).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+            chosen
+                .map(|image| image.tags.iter().map(Reference::familiar).collect::<Vec<_>>().join(" "))
+                .collect::<Vec<_>>()
         };
         assert_eq!(chosen(&["dangling=true"]), [""]);
         assert_eq!(chosen(&["dangling=false"]), ["debian:12 team/app:v1"]);

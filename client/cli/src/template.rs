@@ -11,7 +11,9 @@ pub enum TemplateError {
     #[error("template parsing error: {0}")]
     Template(#[from] GoError),
     /// It names a field that is not there.
-    #[error("template parsing error: template: map has no entry for key \"{0}\": `json` as the format shows all of them")]
+    #[error(
+        "template parsing error: template: map has no entry for key \"{0}\": `json` as the format shows all of them"
+    )]
     Field(String),
 }
 
@@ -99,7 +101,8 @@ fn string(text: impl AsRef<str>) -> Value {
 }
 
 fn argument(arguments: &[Value], index: usize) -> gotmpl::Result<&Value> {
-    let missing = || GoError::Exec(format!("not enough arguments: want at least {}, got {}", index + 1, arguments.len()));
+    let missing =
+        || GoError::Exec(format!("not enough arguments: want at least {}, got {}", index + 1, arguments.len()));
     arguments.get(index).ok_or_else(missing)
 }
 
@@ -164,7 +167,9 @@ mod tests {
             "Tag": "bar", "ID": "37525e71b0ca", "Size": 3, "RepoTags": ["baz:latest", "foo:bar"], "None": null,
             "Config": {"Env": ["A=1", "B=2"], "Labels": {"a.b": "c"}, "Cmd": null}, "Quote": "<\"&\n"
         }));
-        Template::parse(template).and_then(|template| template.execute(&value.unwrap())).unwrap_or_else(|e| e.to_string())
+        Template::parse(template)
+            .and_then(|template| template.execute(&value.unwrap()))
+            .unwrap_or_else(|e| e.to_string())
     }
 
     /// The right sides are what docker 28.2.2 printed for templates of these forms.

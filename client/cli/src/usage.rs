@@ -33,7 +33,9 @@ pub fn refuse(error: &clap::Error, command: &Command, arguments: &[OsString]) ->
     };
     let argument = context(ContextKind::InvalidArg);
     let first = match error.kind() {
-        ErrorKind::InvalidSubcommand => return unknown_command(&spoken, &context(ContextKind::InvalidSubcommand), path.is_empty()),
+        ErrorKind::InvalidSubcommand => {
+            return unknown_command(&spoken, &context(ContextKind::InvalidSubcommand), path.is_empty());
+        }
         ErrorKind::UnknownArgument if argument.starts_with("--") => format!("unknown flag: {argument}"),
         ErrorKind::UnknownArgument if argument.starts_with('-') && argument.len() > 1 => {
             format!("unknown shorthand flag: '{}' in {argument}", argument.chars().nth(1).unwrap_or('-'))
@@ -52,7 +54,9 @@ pub fn refuse(error: &clap::Error, command: &Command, arguments: &[OsString]) ->
             let flag = found.get_arguments().find(|flag| names(flag, &argument));
             match flag {
                 Some(flag) if value.is_empty() => needs_argument(flag, arguments),
-                Some(flag) => format!("invalid argument {value:?} for {:?} flag: {}", spelled(flag), reason(error, flag)),
+                Some(flag) => {
+                    format!("invalid argument {value:?} for {:?} flag: {}", spelled(flag), reason(error, flag))
+                }
                 None => error.to_string().trim_end().to_owned(),
             }
         }
@@ -95,7 +99,9 @@ fn names(flag: &Arg, named: &str) -> bool {
     let first = named.split([' ', '=', '[']).next().unwrap_or_default();
     match first.strip_prefix("--") {
         Some(long) => flag.get_long() == Some(long),
-        None => first.strip_prefix('-').is_some_and(|short| flag.get_short().map(String::from).as_deref() == Some(short)),
+        None => {
+            first.strip_prefix('-').is_some_and(|short| flag.get_short().map(String::from).as_deref() == Some(short))
+        }
     }
 }
 

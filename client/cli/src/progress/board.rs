@@ -81,11 +81,7 @@ impl Board {
             }
             Step::Existed | Step::Mounted(_) => line.size = 0,
             Step::Transferred => line.done = line.size,
-            Step::Waiting
-            | Step::Compressing { .. }
-            | Step::Retrying { .. }
-            | Step::Unpacking { .. }
-            | Step::Done => {}
+            Step::Waiting | Step::Compressing { .. } | Step::Retrying { .. } | Step::Unpacking { .. } | Step::Done => {}
         }
         // What existed or was mounted stays that, when the copy says that it is done with it.
         let settled = matches!(line.step, Some(Step::Existed | Step::Mounted(_)));
@@ -120,7 +116,9 @@ impl Board {
     pub fn render(&self, line: &Line, width: usize) -> String {
         let status = line.status(self.direction);
         let text = match &line.step {
-            Some(Step::Transferring { done, total }) | Some(Step::Unpacking { done, total }) | Some(Step::Compressing { done, total }) => {
+            Some(Step::Transferring { done, total })
+            | Some(Step::Unpacking { done, total })
+            | Some(Step::Compressing { done, total }) => {
                 let numbers = format!("{}/{}", human_size(*done), human_size(*total));
                 let taken = line.id.len() + status.len() + numbers.len() + 10;
                 let bar = bar(*done, *total, width.saturating_sub(taken).min(50));
@@ -193,6 +191,15 @@ pub struct Total {
 }
 
 impl Total {
+    /// As programs read it.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "status": "Total", "layers": self.layers, "finished": self.finished, "bytesPerSecond": self.rate(),
+            "secondsLeft": self.left().map(|left| left.as_secs()),
+            "progressDetail": { "current": self.done, "total": self.size },
+        })
+    }
+
     /// Bytes a second, once there is something to tell.
     pub fn rate(&self) -> Option<u64> {
         let seconds = self.elapsed.as_secs_f64();
