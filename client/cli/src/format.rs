@@ -119,3 +119,61 @@ pub fn print_document(printer: &Printer, format: &str, document: &impl Serialize
         template => Ok(printer.line(Template::parse(template)?.execute(&value)?)?),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::printer::Heard;
+
+    const COLUMNS: &[Column] = &[
+        Column { name: "ID", title: "IMAGE ID" },
+        Column { name: "Repository", title: "REPOSITORY" },
+        Column { name: "Tag", title: "TAG" },
+    ];
+
+    fn printed(format: Option<&str>, only: Option<&'static str>) -> String {
+        let list = List { columns: COLUMNS, usual: vec![("Repository", true), ("Tag", false), ("ID", false)] };
+        let image = |id: &str, repository: &str, tag: &str| {
+            row([("ID", id.to_owned()), ("Repository", repository.to_owned()), ("Tag", tag.to_owned())])
+        };
+        let rows = [image("d12c433258a3", "reg.example:5000/x/y", "v1"), image("37525e71b0ca", "foo", "bar")];
+        let out = Heard::default();
+        let printer = Printer::to(Box::new(out.clone()), Box::new(io::sink()));
+        match list.print(&printer, format, only, false, &rows) {
+            Ok(()) => out.text(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// The right sides are what docker 28.2.2 printed.
+    #[test]
+    fn lists_are_printed_as_docker_prints_them() {
+        let usual = "\
+REPOSITORY             TAG       IMAGE ID
+reg.example:5000/x/y   v1        d12c433258a3
+foo                    bar       37525e71b0ca
+";
+        assert_eq!(printed(None, None), usual);
+        assert_eq!(printed(Some("table"), None), usual);
+        assert_eq!(printed(None, Some("ID")), "d12c433258a3\n37525e71b0ca\n");
+        assert_eq!(
+            printed(Some("table {{.Repository}}:{{upper .Tag}}"), None),
+            "REPOSITORY:TAG\nreg.example:5000/x/y:V1\nfoo:BAR\n"
+        );
+        assert_eq!(
+            printed(Some("table {{.ID}}\\t{{.Repository}}"), None),
+            "IMAGE ID       REPOSITORY\nd12c433258a3   reg.example:5000/x/y\n37525e71b0ca   foo\n"
+        );
+        assert_eq!(
+            printed(Some("table {{pad .Tag 2 3}}|{{truncate .ID 3}}"), None),
+            "  TAG   |IMAGE ID\n  v1   |d12\n  bar   |375\n"
+        );
+        assert_eq!(
+            printed(Some("json"), None).lines().next(),
+            Some(r#"{"ID":"d12c433258a3","Repository":"reg.example:5000/x/y","Tag":"v1"}"#)
+        );
+        assert_eq!(printed(Some("{{.ID}} {{.Tag}}"), Some("ID")), "d12c433258a3 v1\n37525e71b0ca bar\n");
+        assert!(printed(Some("{{.Foo}}"), None).contains("\"Foo\""));
+    }
+}

@@ -13,6 +13,7 @@ mod inspection;
 mod listing;
 mod printer;
 mod progress;
+mod rootless;
 mod table;
 mod template;
 mod units;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Asked::Run(cove)) => match run(&printer, *cove) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(status) => ExitCode::from(status),
             Err(error) => {
                 if let Some(text) = error.text() {
                     printer.note(text);
@@ -61,13 +62,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(printer: &Arc<Printer>, cove: Cove) -> Result<(), Error> {
+/// Runs the command; its exit status.
+fn run(printer: &Arc<Printer>, cove: Cove) -> Result<u8, Error> {
     if let Some(option) = cove.global.daemon_option() {
         return Err(Error::DaemonOption(option));
     }
     start_log(&cove.global)?;
+    if commands::needs_store(&cove)
+        && let Some(status) = rootless::enter()?
+    {
+        return Ok(status);
+    }
     let context = Context::new(Arc::clone(printer), &cove.global);
-    commands::run(&context, cove)
+    commands::run(&context, cove).map(|()| 0)
 }
 
 /// What the crates below have to say goes to stderr, from `--log-level` on; warnings without it.

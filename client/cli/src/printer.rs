@@ -88,3 +88,28 @@ fn write(stream: &Mutex<Box<dyn Write + Send>>, bytes: &[u8]) -> io::Result<()> 
     stream.write_all(bytes)?;
     stream.flush()
 }
+
+/// A stream whose text tests can read.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub struct Heard(std::sync::Arc<Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Heard {
+    /// What was written so far.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)).into_owned()
+    }
+}
+
+#[cfg(test)]
+impl Write for Heard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

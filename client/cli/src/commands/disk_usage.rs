@@ -25,7 +25,8 @@ pub fn run(context: &Context, arguments: &DiskUsage) -> Result<(), Error> {
     if arguments.verbose && arguments.format.is_none() {
         let images = store.images()?;
         let look = Look { digests: false, no_trunc: false };
-        let rows = listing::rows(images.iter().map(listed).collect(), look, &context.defaults()?, OffsetDateTime::now_utc());
+        let rows =
+            listing::rows(images.iter().map(listed).collect(), look, &context.defaults()?, OffsetDateTime::now_utc());
         let mut list = listing::list(look);
         list.usual.push(("SharedSize", false));
         list.usual.push(("UniqueSize", false));

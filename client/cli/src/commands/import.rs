@@ -18,7 +18,8 @@ pub fn run(context: &Context, arguments: &Import) -> Result<(), Error> {
             "importing from an address is not offered: download the archive, for instance with `curl URL | cove import - NAME`",
         ));
     }
-    let reference = arguments.reference.as_deref().map(|name| Reference::parse(name, &context.defaults()?).map_err(Error::from));
+    let reference =
+        arguments.reference.as_deref().map(|name| Reference::parse(name, &context.defaults()?).map_err(Error::from));
     let options = ImportOptions {
         changes: arguments.change.clone(),
         message: arguments.message.clone().unwrap_or_else(|| format!("Imported from {file}")),

@@ -18,7 +18,10 @@ const KINDS: [&str; 10] =
 pub fn run(context: &Context, arguments: &Inspect) -> Result<(), Error> {
     let kind = arguments.kind.as_deref().unwrap_or_default();
     if !kind.is_empty() && !KINDS.contains(&kind) {
-        return Err(Error::InspectKind { kind: kind.to_owned(), known: KINDS.map(|kind| format!("{kind:?}")).join(", ") });
+        return Err(Error::InspectKind {
+            kind: kind.to_owned(),
+            known: KINDS.map(|kind| format!("{kind:?}")).join(", "),
+        });
     }
     let missing = |name: &str| match kind {
         "" => format!("Error: No such object: {name}"),
@@ -53,7 +56,7 @@ fn print(
     let mut failures: Vec<String> = Vec::new();
     for name in names {
         match store.find(name, &defaults) {
-            Ok(found) if platform.is_some_and(|wanted| !found.image.config().platform().satisfies(wanted)) => {
+            Ok(found) if platform.is_some_and(|wanted| !wanted.is(&found.image.config().platform())) => {
                 failures.push(format!(
                     "Error response from daemon: image with reference {name} was found but does not provide the specified platform ({})",
                     platform.map(ToString::to_string).unwrap_or_default()
@@ -91,7 +94,7 @@ fn describe(image: &Image, defaults: &ReferenceDefaults) -> Document {
         digests: show(image.digests()),
         size: image.size(),
         folders: image.layer_folders().iter().map(|folder| folder.display().to_string()).collect(),
-        last_tag: None,
+        last_tag: image.last_tag().map(str::to_owned),
         descriptor: None,
     })
 }

@@ -16,7 +16,9 @@ pub fn run(context: &Context, arguments: &Load) -> Result<(), Error> {
     let input: Box<dyn Read + Send> = match &arguments.input {
         Some(path) if path.as_os_str() != "-" => Box::new(open(path)?),
         _ if context.printer.terminals().input => {
-            return Err(Error::Options("requested load from stdin, but stdin is empty: name a file with -i, or redirect one"));
+            return Err(Error::Options(
+                "requested load from stdin, but stdin is empty: name a file with -i, or redirect one",
+            ));
         }
         _ => Box::new(io::stdin()),
     };

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use cove_engine::{PruneFilter, Pruned, Removed};
+use cove_engine::{LabelFilter, PruneFilter, Pruned};
 use time::OffsetDateTime;
 
 use super::remove;
@@ -21,18 +21,9 @@ pub fn run(context: &Context, arguments: &Prune) -> Result<(), Error> {
         false => "WARNING! This will remove all dangling images.",
     };
     if !arguments.force && !confirmed(context, what)? {
-        return cancelled(context, "image prune");
+        return Ok(());
     }
-    let pruned = context.store()?.prune(&filter)?;
-    let defaults = context.defaults()?;
-    if !pruned.removed.is_empty() {
-        context.printer.line("Deleted Images:")?;
-        for removed in &pruned.removed {
-            context.printer.line(lower(&remove::line(removed, &defaults)))?;
-        }
-        context.printer.line("")?;
-    }
-    reclaimed(context, &pruned)
+    tell(context, &context.store()?.prune(&filter)?)
 }
 
 /// `cove system prune`: also what broken pulls have left.
@@ -44,19 +35,12 @@ pub fn run_system(context: &Context, arguments: &SystemPrune) -> Result<(), Erro
     };
     let what = format!("WARNING! This will remove:\n  - {images}\n  - what unfinished pulls have left\n");
     if !arguments.force && !confirmed(context, &what)? {
-        return cancelled(context, "system prune");
+        return Ok(());
     }
-    let pruned = context.store()?.prune_everything(&filter)?;
-    let defaults = context.defaults()?;
-    let deleted = |removed: &&Removed| matches!(removed, Removed::Untagged(_) | Removed::Deleted(_));
-    if pruned.removed.iter().any(|removed| deleted(&removed)) {
-        context.printer.line("Deleted Images:")?;
-        for removed in &pruned.removed {
-            context.printer.line(lower(&remove::line(removed, &defaults)))?;
-        }
-        context.printer.line("")?;
-    }
-    reclaimed(context, &pruned)
+    let store = context.store()?;
+    let mut pruned = store.prune(&filter)?;
+    pruned.bytes += store.prune_partial()?;
+    tell(context, &pruned)
 }
 
 /// Docker writes these words in lower case here, and only here.
@@ -65,7 +49,16 @@ fn lower(line: &str) -> String {
     letters.next().map(|first| first.to_lowercase().collect::<String>() + letters.as_str()).unwrap_or_default()
 }
 
-fn reclaimed(context: &Context, pruned: &Pruned) -> Result<(), Error> {
+/// What is gone, and how much room that made.
+fn tell(context: &Context, pruned: &Pruned) -> Result<(), Error> {
+    let defaults = context.defaults()?;
+    if !pruned.removed.is_empty() {
+        context.printer.line("Deleted Images:")?;
+        for removed in &pruned.removed {
+            context.printer.line(lower(&remove::line(removed, &defaults)))?;
+        }
+        context.printer.line("")?;
+    }
     Ok(context.printer.line(format!("Total reclaimed space: {}", human_size(pruned.bytes)))?)
 }
 
@@ -74,21 +67,20 @@ fn filter(filters: &[Filter], all: bool) -> Result<PruneFilter, Error> {
     Ok(PruneFilter {
         all: all || conditions.all,
         until: conditions.until,
-        labels: conditions.labels,
-        without_labels: conditions.without,
+        labels: labels(conditions.labels),
+        without_labels: labels(conditions.without),
     })
 }
 
-/// Asks whether to go on. Where nobody answers, the answer is no.
+fn labels(conditions: Vec<(String, Option<String>)>) -> Vec<LabelFilter> {
+    conditions.into_iter().map(|(name, value)| LabelFilter { name, value }).collect()
+}
+
+/// Asks whether to go on. Where nobody answers, the answer is no: then, as with docker, nothing is done and nothing
+/// has failed.
 fn confirmed(context: &Context, what: &str) -> Result<bool, Error> {
     context.printer.text(&format!("{what}\nAre you sure you want to continue? [y/N] "))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))
-}
-
-/// Docker ends with status 1 where the answer was no.
-fn cancelled(context: &Context, command: &str) -> Result<(), Error> {
-    context.printer.note(format!("{command} has been cancelled"));
-    Err(Error::Told)
 }

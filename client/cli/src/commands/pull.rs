@@ -1,6 +1,6 @@
 //! `cove pull`
 
-use cove_engine::Store;
+use cove_engine::{ReceiveOptions, Store};
 use cove_oci::{Digest, ManifestReference, Platform, Reference};
 use cove_remote::{Access, Client};
 use cove_transfer::{CopyOptions, Placed, Platforms, copy};
@@ -64,9 +64,10 @@ async fn pull(
     let before = known_as(context, store, reference);
     let reporter = Reporter::start(printer.clone(), arguments.progress, arguments.quiet, Direction::Pull);
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
-    let options = CopyOptions { platforms: Platforms::One(platform), blobs_at_once: BLOBS_AT_ONCE };
-    let source = client.repository(reference, Access::Pull);
-    let target = store.receive(Some(reference));
+    let options = CopyOptions { platforms: Platforms::One(platform.clone()), blobs_at_once: BLOBS_AT_ONCE };
+    let source = client.repository(reference, Access::Pull).with_progress(reporter.shared());
+    let receive = ReceiveOptions { platform: Some(platform), ..ReceiveOptions::default() };
+    let target = store.receive(Some(reference), receive);
     let copied = copy(&source, &wanted, &target, &wanted, &options, &reporter).await;
     reporter.finish();
     let copied = copied.map_err(|error| refused(reference, error))?;

@@ -1,9 +1,9 @@
 //! `cove push`
 
 use cove_engine::{Image, Store};
-use cove_oci::{Codec, Reference};
+use cove_oci::Reference;
 use cove_remote::{Access, Client};
-use cove_transfer::{CopyOptions, Platforms, copy};
+use cove_transfer::{Copied, CopyOptions, Platforms, Progress, Step, copy};
 
 use super::pull::BLOBS_AT_ONCE;
 use crate::arguments::Push;
@@ -73,11 +73,8 @@ async fn push(
     for layer in image.layers() {
         // Known by its DiffID while it is compressed, by its blob while it travels; shown by its DiffID.
         reporter.add(&layer.diff_id, &layer.diff_id, layer.size);
-        if let Some(blob) = &layer.blob {
-            reporter.also_known_as(&layer.diff_id, &blob.digest);
-        }
+        reporter.also_known_as(&layer.diff_id, &layer.blob.digest);
     }
-    let codec = arguments.compression.unwrap_or(Codec::Gzip);
     let target = client.repository(name, Access::Push);
     let wanted = name.manifest_reference();
     let platforms = match (&arguments.platform, arguments.all_platforms) {
@@ -86,17 +83,21 @@ async fn push(
         (None, false) => Platforms::One(image.config().platform()),
     };
     let options = CopyOptions { platforms, blobs_at_once: BLOBS_AT_ONCE };
-    let manifest = match image.manifest() {
-        Some(manifest) => manifest.clone(),
+    let manifest = match image.is_sealed() {
+        true => image.manifest().clone(),
         // Layers are sent as soon as they are compressed, the manifest when all are.
-        None => store.seal(image, codec, &target, &reporter).await.map_err(failed)?,
+        false => return Err(Error::Options("this build cannot compress layers yet")),
     };
-    let source = store.send(image);
+    let source = store.send(image)?;
     let root = cove_oci::ManifestReference::Digest(manifest.descriptor().digest);
     let copied = copy(&source, &root, &target, &wanted, &options, &reporter).await;
+    if copied.as_ref().is_ok_and(Copied::was_up_to_date) {
+        // The manifest is there, so nobody asked for the layers.
+        image.layers().iter().for_each(|layer| reporter.step(&layer.blob, Step::Existed));
+    }
     reporter.finish();
     let copied = copied.map_err(failed)?;
-    store.record_push(image, name, &copied.root)?;
+    store.record_digest(image, name, &copied.root)?;
     if !arguments.quiet {
         let tag = name.tag().map(ToString::to_string).unwrap_or_default();
         context.printer.line(format!("{tag}: digest: {} size: {}", copied.root.digest, copied.root.size))?;

@@ -13,7 +13,8 @@ use crate::listing::familiar;
 pub fn run(context: &Context, arguments: &Remove) -> Result<(), Error> {
     let store = context.store()?;
     let defaults = context.defaults()?;
-    let options = RemoveOptions { force: arguments.force, prune_parents: !arguments.no_prune };
+    // `--no-prune` changes nothing: layers that no image has are no images here.
+    let options = RemoveOptions { force: arguments.force };
     let mut failures = Vec::new();
     for name in &arguments.images {
         match store.remove(name, &defaults, options) {

@@ -28,9 +28,12 @@ pub fn run(context: &Context, arguments: &Save) -> Result<(), Error> {
             }
         }
     }
-    if let (Some(platform), Some((image, _))) = (&arguments.platform, images.first()) {
-        if !image.config().platform().satisfies(platform) {
-            return Err(Error::WrongPlatform { wanted: platform.clone(), found: image.config().platform() });
+    for ((image, _), platform) in images.iter().zip(arguments.platform.iter().cycle()) {
+        if !platform.is(&image.config().platform()) {
+            return Err(Error::WrongPlatform {
+                wanted: Box::new(platform.clone()),
+                found: Box::new(image.config().platform()),
+            });
         }
     }
     match &arguments.output {
@@ -41,16 +44,16 @@ pub fn run(context: &Context, arguments: &Save) -> Result<(), Error> {
 
 /// The images that a name means: a name without a tag means every tag of the repository, as for docker.
 fn named(store: &Store, name: &str, defaults: &ReferenceDefaults) -> Result<Vec<(Image, Option<Reference>)>, Error> {
-    if let Ok(reference) = Reference::parse(name, defaults) {
-        if reference.is_bare() {
-            let mut found = Vec::new();
-            for image in store.images()? {
-                let tags = image.tags().iter().filter(|tag| tag.full_repository() == reference.full_repository());
-                found.extend(tags.map(|tag| (image.clone(), Some(tag.clone()))));
-            }
-            if !found.is_empty() {
-                return Ok(found);
-            }
+    if let Ok(reference) = Reference::parse(name, defaults)
+        && reference.is_bare()
+    {
+        let mut found = Vec::new();
+        for image in store.images()? {
+            let tags = image.tags().iter().filter(|tag| tag.full_repository() == reference.full_repository());
+            found.extend(tags.map(|tag| (image.clone(), Some(tag.clone()))));
+        }
+        if !found.is_empty() {
+            return Ok(found);
         }
     }
     let found = store.find(name, defaults)?;

@@ -45,7 +45,8 @@ pub fn run(context: &Context, arguments: &Search) -> Result<(), Error> {
             && result.star_count >= wanted.stars
     });
     results.sort_by_key(|result| std::cmp::Reverse(result.star_count));
-    let as_json = arguments.format.as_deref().map(str::trim).is_some_and(|format| matches!(format, "json" | "{{json .}}"));
+    let as_json =
+        arguments.format.as_deref().map(str::trim).is_some_and(|format| matches!(format, "json" | "{{json .}}"));
     let rows: Vec<Row> = results.iter().map(|result| shown(result, arguments.no_trunc, as_json)).collect();
     let usual = vec![("Name", true), ("Description", true), ("StarCount", false), ("IsOfficial", false)];
     let list = List { columns: COLUMNS, usual };

@@ -191,6 +191,15 @@ pub struct Total {
 }
 
 impl Total {
+    /// As programs read it.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "status": "Total", "layers": self.layers, "finished": self.finished, "bytesPerSecond": self.rate(),
+            "secondsLeft": self.left().map(|left| left.as_secs()),
+            "progressDetail": { "current": self.done, "total": self.size },
+        })
+    }
+
     /// Bytes a second, once there is something to tell.
     pub fn rate(&self) -> Option<u64> {
         let seconds = self.elapsed.as_secs_f64();

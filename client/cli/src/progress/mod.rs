@@ -27,6 +27,9 @@ const FRAME: Duration = Duration::from_millis(100);
 /// How often plain lines tell the total.
 const PLAIN_TOTAL: Duration = Duration::from_secs(5);
 
+/// How often programs are told the total.
+const JSON_TOTAL: Duration = Duration::from_secs(1);
+
 /// What is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shown {
@@ -75,9 +78,9 @@ impl Reporter {
         let shared = Arc::new(Shared { printer, shown, state: Mutex::new(state), stopped: Condvar::new() });
         let ticking = Arc::clone(&shared);
         let ticker = match shown {
-            Shown::Nothing | Shown::Json => None,
+            Shown::Nothing => None,
             // Without a thread there is no moving progress, which is no reason to fail.
-            Shown::Lines | Shown::Moving { .. } => {
+            Shown::Lines | Shown::Json | Shown::Moving { .. } => {
                 std::thread::Builder::new().name("progress".to_owned()).spawn(move || ticking.tick()).ok()
             }
         };
@@ -92,6 +95,11 @@ impl Reporter {
     /// Makes a layer known by another digest too.
     pub fn also_known_as(&self, key: &Digest, other: &Digest) {
         self.shared.lock().board.also_known_as(key, other);
+    }
+
+    /// The same progress for those who keep it: what they tell after the end is not shown.
+    pub fn shared(&self) -> Arc<dyn Progress> {
+        Arc::clone(&self.shared) as Arc<dyn Progress>
     }
 
     /// Ends the display: the terminal is left with what became of each layer.
@@ -121,7 +129,11 @@ impl Shared {
 
     fn tick(&self) {
         let moves = matches!(self.shown, Shown::Moving { .. });
-        let pause = if moves { FRAME } else { PLAIN_TOTAL };
+        let pause = match self.shown {
+            Shown::Moving { .. } => FRAME,
+            Shown::Json => JSON_TOTAL,
+            Shown::Nothing | Shown::Lines => PLAIN_TOTAL,
+        };
         let mut state = self.lock();
         loop {
             let (next, _) = self.stopped.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +145,10 @@ impl Shared {
                 None => {
                     let total = board.total(Instant::now());
                     if total.layers > 0 && total.finished < total.layers {
-                        self.printer.note(total.to_string());
+                        self.printer.note(match self.shown {
+                            Shown::Json => total.json().to_string(),
+                            Shown::Nothing | Shown::Lines | Shown::Moving { .. } => total.to_string(),
+                        });
                     }
                 }
             }
@@ -175,21 +190,87 @@ impl Shared {
     }
 }
 
-impl Progress for Reporter {
+impl Progress for Shared {
     fn image(&self, manifest: &Manifest) {
-        let mut state = self.shared.lock();
+        let mut state = self.lock();
         for layer in manifest.layers() {
             state.board.add(&layer.digest, &layer.digest, layer.size);
         }
     }
 
     fn step(&self, blob: &Descriptor, step: Step) {
-        let mut state = self.shared.lock();
+        let mut state = self.lock();
         let direction = state.board.direction();
         let Some(line) = state.board.step(blob, step) else { return };
-        match self.shared.shown {
-            Shown::Json => self.shared.tell_json(line, direction),
-            Shown::Nothing | Shown::Lines | Shown::Moving { .. } => self.shared.tell(line, direction),
+        match self.shown {
+            Shown::Json => self.tell_json(line, direction),
+            Shown::Nothing | Shown::Lines | Shown::Moving { .. } => self.tell(line, direction),
         }
+    }
+}
+
+impl Progress for Reporter {
+    fn image(&self, manifest: &Manifest) {
+        self.shared.image(manifest);
+    }
+
+    fn step(&self, blob: &Descriptor, step: Step) {
+        self.shared.step(blob, step);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::Heard;
+    use cove_oci::{Algorithm, media_type};
+
+    fn told(style: ProgressStyle, quiet: bool, direction: Direction) -> (String, String) {
+        let (out, error) = (Heard::default(), Heard::default());
+        let printer = Arc::new(Printer::to(Box::new(out.clone()), Box::new(error.clone())));
+        let reporter = Reporter::start(printer, style, quiet, direction);
+        let layers = ["a", "b"].map(|name| {
+            Descriptor::new(media_type::OCI_LAYER_GZIP, Digest::of(Algorithm::Sha256, name.as_bytes()), 1000)
+        });
+        for layer in &layers {
+            reporter.add(&layer.digest, &layer.digest, layer.size);
+        }
+        let retrying = Step::Retrying { after: Duration::from_secs(2), reason: "connection reset".to_owned() };
+        for step in
+            [Step::Waiting, Step::Transferring { done: 1, total: 1000 }, retrying, Step::Transferred, Step::Done]
+        {
+            reporter.step(&layers[0], step);
+        }
+        reporter.step(&layers[1], Step::Existed);
+        reporter.finish();
+        (out.text(), error.text())
+    }
+
+    const A: &str = "ca978112ca1b";
+    const B: &str = "3e23e8160039";
+
+    #[test]
+    fn scripts_find_dockers_lines_on_stdout() {
+        let (out, error) = told(ProgressStyle::Auto, false, Direction::Pull);
+        assert_eq!(out, format!("{A}: Pull complete\n{B}: Already exists\n"));
+        assert_eq!(error, format!("{A}: Retrying in 2 seconds: connection reset\n"));
+        let (out, _) = told(ProgressStyle::Plain, false, Direction::Push);
+        assert_eq!(out, format!("{A}: Pushed\n{B}: Layer already exists\n"));
+    }
+
+    #[test]
+    fn nothing_is_told_where_nothing_is_wanted() {
+        assert_eq!(told(ProgressStyle::None, false, Direction::Pull), (String::new(), String::new()));
+        assert_eq!(told(ProgressStyle::Auto, true, Direction::Pull), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn programs_read_json() {
+        let (out, error) = told(ProgressStyle::Json, false, Direction::Pull);
+        assert_eq!(out, "");
+        let lines: Vec<serde_json::Value> = error.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        assert_eq!(lines.len(), 6);
+        assert_eq!(lines[1]["progressDetail"]["total"], 1000);
+        assert_eq!(lines[5]["status"], "Already exists");
     }
 }
