@@ -1,7 +1,7 @@
 //! The local image store: unpacked layers, blobs, records, archives.
 //!
 //! [`Store`] is where to begin. Images come in through [`Store::receive`], a target of `cove_transfer::copy`, and go
-//! out through [`Store::send`], a source of it; [`archive`] reads and writes files of images.
+//! out through [`Store::send`], a source of it; archives are read by [`Store::load`] and written by [`Store::save`].
 
 pub mod archive;
 mod catalogue;
@@ -10,7 +10,6 @@ mod compress;
 pub mod decompress;
 mod error;
 mod image;
-mod import;
 mod layer;
 mod lease;
 mod load;
@@ -23,17 +22,18 @@ mod publish;
 mod receive;
 mod record;
 mod remove;
+mod seal;
 mod send;
 mod store;
 pub mod tar;
 pub mod unpack;
+mod uploads;
 pub mod user_namespace;
 
 pub use compress::{Compressed, compress};
 pub use error::Error;
 pub use image::{Image, Layer};
-pub use import::ImportOptions;
-pub use load::Loaded;
+pub use load::{ImportOptions, Loaded, Usage};
 pub use places::Places;
 pub use receive::{ReceiveOptions, Receiver};
 pub use remove::{LabelFilter, PruneFilter, Pruned, RemoveOptions, Removed};

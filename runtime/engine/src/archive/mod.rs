@@ -9,15 +9,15 @@ mod read;
 mod write;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use cove_oci::{Algorithm, Descriptor, Digest, Manifest, ManifestReference, Platform, Reference, Verifier};
+use cove_oci::{Descriptor, Digest, Manifest, ManifestReference, Platform, Reference, Verifier};
 use cove_transfer::{ByteStream, Kind, Side, Source};
 
 use crate::Error;
 use crate::send::stream_file;
 
-pub(crate) use parse::NewManifest;
+pub(crate) use parse::{NewManifest, is_raw};
 pub(crate) use read::decompressed;
 pub use read::read;
 pub use write::Writer;
@@ -32,7 +32,7 @@ pub struct Archived {
 }
 
 /// The contents of an archive, in a folder that belongs to whoever had it read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Layout {
     images: Vec<Archived>,
     contents: HashMap<Digest, Content>,
@@ -60,35 +60,6 @@ impl Layout {
         let there = || manifest.children().filter(|child| self.contents.contains_key(&child.digest));
         let first = || there().filter(|child| !child.is_attestation()).find_map(|child| child.platform.clone());
         if wanted.choose(there()).is_some() { wanted.clone() } else { first().unwrap_or_else(|| wanted.clone()) }
-    }
-
-    /// The id of the image that a root stands for on a platform.
-    pub(crate) fn image_id(&self, root: &Descriptor, platform: &Platform) -> Result<Digest, Error> {
-        let mut descriptor = root.clone();
-        loop {
-            let manifest = Manifest::parse(self.get(&descriptor.digest)?, Some(&descriptor.media_type))?;
-            if let Some(config) = manifest.config() {
-                return Ok(config.digest.clone());
-            }
-            let chosen = platform.choose(manifest.children());
-            // An index cannot hold itself, for it would have to hold its own digest.
-            descriptor = chosen.ok_or_else(|| Error::NoSuchImage(root.digest.to_string()))?.clone();
-        }
-    }
-
-    /// Adds a file whose digest is known.
-    pub(crate) fn add_file(&mut self, blob: &Descriptor, path: PathBuf) {
-        let content = Content { path, digest: blob.digest.clone(), size: blob.size };
-        self.contents.insert(blob.digest.clone(), content);
-    }
-
-    /// Adds bytes, as a file in a folder.
-    pub(crate) fn add(&mut self, media_type: &str, bytes: &[u8], folder: &Path) -> Result<Descriptor, Error> {
-        let blob = Descriptor::new(media_type, Digest::of(Algorithm::Sha256, bytes), bytes.len() as u64);
-        let path = folder.join(blob.digest.hex());
-        fs_err::write(&path, bytes)?;
-        self.add_file(&blob, path);
-        Ok(blob)
     }
 
     /// A small content as a whole, verified.
@@ -130,14 +101,14 @@ impl Source for Layout {
         manifest.map_err(|error| error.on(Side::Source).about(&descriptor.digest))
     }
 
-    fn file(&self, blob: &Digest) -> Option<PathBuf> {
-        self.contents.get(blob).map(|content| content.path.clone())
-    }
-
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, cove_transfer::Error> {
         let content = self.contents.get(&blob.digest).ok_or_else(|| Error::MissingBlob(blob.digest.clone()));
         let content = content.map_err(|error| error.on(Side::Source))?;
         stream_file(content.path.clone(), offset, &blob.digest)
+    }
+
+    fn file(&self, blob: &Digest) -> Option<PathBuf> {
+        self.contents.get(blob).map(|content| content.path.clone())
     }
 }
 
@@ -146,7 +117,7 @@ impl Source for Layout {
 mod tests {
     use std::io::Write;
 
-    use cove_oci::Codec;
+    use cove_oci::{Algorithm, Codec};
     use cove_transfer::{CopyOptions, Platforms, Silent, copy};
 
     use super::*;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 
-use cove_oci::{Codec, Descriptor, Digest, ImageConfig, Manifest, Reference, RepositoryName, media_type};
+use cove_oci::{Codec, Descriptor, Digest, ImageConfig, Manifest, ManifestKind, Reference, RepositoryName, media_type};
 use serde::{Deserialize, Serialize};
 
 use super::read::Files;
@@ -198,4 +198,10 @@ fn codec(content: &Content) -> Result<Codec, Error> {
         }
         _ => Ok(Codec::Identity),
     }
+}
+
+/// Whether any layer of an image is not compressed.
+pub(crate) fn is_raw(manifest: &Manifest) -> bool {
+    manifest.kind() == ManifestKind::Image
+        && manifest.layers().iter().any(|layer| layer.layer_codec() == Some(Codec::Identity))
 }
