@@ -164,9 +164,9 @@ impl<'a> Upload<'a> {
         let is_stale = self.verifier.is_none();
         match error.status() {
             Some(StatusCode::PAYLOAD_TOO_LARGE) => {
-                let present = self.chunk.unwrap_or(u64::MAX);
+                let present = self.chunk.unwrap_or(u64::MAX).min(self.blob.size);
                 let smaller = CHUNKS.into_iter().find(|size| *size < present && *size >= self.chunk_minimum);
-                self.chunk = Some(smaller.filter(|size| *size < self.blob.size).ok_or(error)?);
+                self.chunk = Some(smaller.ok_or(error)?);
             }
             // The upload is gone, or what an earlier command sent was not good: once more from the beginning.
             Some(StatusCode::NOT_FOUND) if failures < self.endpoint.shared.patience.attempts => {
