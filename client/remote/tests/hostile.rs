@@ -433,6 +433,64 @@ async fn uploads_go_on_within_the_command() {
 }
 
 #[tokio::test]
+async fn a_registry_that_forgets_uploads_is_given_up() {
+    // It takes everything, and then knows nothing of it; or keeps a little, and loses it again.
+    for status in [404, 502] {
+        let registry = Fake::start(move |seen, _| match seen.method.as_str() {
+            "HEAD" => reply(404, &[], ""),
+            "PUT" => reply(status, &[], ""),
+            "GET" => reply(204, &[("location", "/upload"), ("range", "0-99")], ""),
+            _ => reply(202, &[("location", "/upload")], ""),
+        })
+        .await;
+        let client = client(Arc::new(NoCredentials));
+        let memory = Memory::default();
+        for size in [1000, 2_000_000] {
+            let blob = memory.add_blob(media_type::OCI_LAYER, noise(13, size));
+            let target = repository(&client, &registry.name, "app", Access::Push);
+            let error = common::within(20, target.put_blob(&blob, &memory, &Silent)).await.unwrap_err();
+            assert_eq!(error.side(), Side::Target, "{error}");
+        }
+        assert!(registry.seen().len() < 60, "{}", registry.seen().len());
+    }
+}
+
+/// A body that comes at so many bytes per second.
+fn slowly(bytes: Vec<u8>, rate: usize) -> axum::body::Body {
+    use futures_util::StreamExt;
+    let chunks: Vec<_> = bytes.chunks(rate / 20).map(bytes::Bytes::copy_from_slice).collect();
+    let paced = futures_util::stream::iter(chunks).then(|chunk| async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok::<_, std::io::Error>(chunk)
+    });
+    axum::body::Body::from_stream(paced)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_ranges_where_each_connection_is_slow() {
+    let (blob, bytes) = layer(14, 80 * 1024 * 1024);
+    let content = Arc::new(bytes.clone());
+    let registry = Fake::start(move |seen, _| {
+        let rate = 8 * 1024 * 1024;
+        let Some(range) = seen.header("range") else { return reply(200, &[], slowly(content.to_vec(), rate)) };
+        let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+        let first: usize = first.parse().unwrap();
+        let last = last.parse().unwrap_or(content.len() - 1);
+        let content_range = format!("bytes {first}-{last}/{}", content.len());
+        reply(206, &[("content-range", &content_range)], slowly(content[first..=last].to_vec(), rate))
+    })
+    .await;
+    let client = client(Arc::new(NoCredentials));
+    let source = repository(&client, &registry.name, "app", Access::Pull);
+    let began = Instant::now();
+    assert!(read(&source, &blob, 0).await.unwrap() == bytes);
+    let took = began.elapsed();
+    let ranges = registry.seen().iter().filter(|seen| seen.header("range").is_some()).count();
+    // One connection alone would take ten seconds.
+    assert!(ranges >= 8 && took < Duration::from_millis(8500), "{ranges} ranges, {took:?}");
+}
+
+#[tokio::test]
 async fn smaller_chunks_where_large_ones_are_refused() {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let stored = kept.clone();
