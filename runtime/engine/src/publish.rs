@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use cove_oci::{Descriptor, Digest, Manifest, ManifestKind, chain_ids};
 use cove_transfer::Origin;
 
+use crate::archive::is_raw;
 use crate::catalogue::{Catalogue, ImageRecord, LayerRecord, ManifestRecord, ReferenceRecord};
 use crate::layer::through;
 use crate::partial::partial_path;
@@ -89,8 +90,7 @@ fn place_image(work: &Work, session: &Session, expected: &Expected) -> Result<Im
         place_blob(work, blob)?;
     }
     let descriptor = place_bytes(work, session, manifest)?;
-    let uncompressed = |layer: &Descriptor| layer.layer_codec() == Some(cove_oci::Codec::Identity);
-    let raw = !work.options.from_registry && manifest.layers().iter().any(uncompressed);
+    let raw = !work.options.from_registry && is_raw(manifest);
     let form = ManifestRecord { manifest: descriptor, layers: manifest.layers().to_vec(), raw };
     let config = config_blob.clone();
     Ok(ImageRecord { id: config.digest.clone(), config, layers, manifests: vec![form], added: now() })

@@ -23,6 +23,8 @@ pub struct Sender {
     store: Store,
     /// What [`Source::resolve`] answers.
     root: Descriptor,
+    /// The manifests that the image has.
+    manifests: Vec<Descriptor>,
     _lease: Arc<Lease>,
 }
 
@@ -44,7 +46,7 @@ impl Store {
         let _lock = self.lock()?;
         let lease = Lease::take(&self.places)?;
         lease.add(blobs)?;
-        Ok(Some(Sender { store: self.clone(), root: found.target.clone(), _lease: Arc::new(lease) }))
+        Ok(Some(Sender { store: self.clone(), root: found.target.clone(), manifests: Vec::new(), _lease: Arc::new(lease) }))
     }
 
     fn send_root(&self, image: &Image, root: Descriptor) -> Result<Sender, Error> {
@@ -56,13 +58,30 @@ impl Store {
         let blobs = record.blobs().chain(image.record.blobs());
         lease.add(blobs.map(|blob| blob.digest.as_str()))?;
         lease.add(record.layers.iter().map(|layer| layer.folder.as_str()))?;
-        Ok(Sender { store: self.clone(), root, _lease: Arc::new(lease) })
+        let manifests: Vec<Descriptor> = record.manifests.iter().map(|form| form.manifest.clone()).collect();
+        // Sealed since it was found: what it was sealed into is what it is now.
+        let root = match manifests.first() {
+            Some(first) if !manifests.contains(&root) => first.clone(),
+            _ => root,
+        };
+        Ok(Sender { store: self.clone(), root, manifests, _lease: Arc::new(lease) })
+    }
+}
+
+impl Sender {
+    /// Blobs of the store that a lease protects.
+    pub(crate) fn of_parts(store: Store, root: Descriptor, lease: Arc<Lease>) -> Self {
+        Sender { store, root, manifests: Vec::new(), _lease: lease }
     }
 }
 
 impl Source for Sender {
-    async fn resolve(&self, _reference: &ManifestReference) -> Result<Descriptor, TransferError> {
-        Ok(self.root.clone())
+    async fn resolve(&self, reference: &ManifestReference) -> Result<Descriptor, TransferError> {
+        let asked = |manifest: &&Descriptor| match reference {
+            ManifestReference::Digest(digest) => manifest.digest == *digest,
+            ManifestReference::Tag(_) => false,
+        };
+        Ok(self.manifests.iter().find(asked).unwrap_or(&self.root).clone())
     }
 
     async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest, TransferError> {

@@ -19,6 +19,8 @@ use futures_util::{StreamExt, stream};
 
 use crate::Error;
 
+pub(crate) use parse::{NewManifest, is_raw};
+pub(crate) use read::decompressed;
 pub use read::read;
 pub use write::Writer;
 
@@ -108,6 +110,10 @@ impl Source for Layout {
         let content = self.contents.get(&blob.digest).ok_or_else(|| Error::MissingBlob(blob.digest.clone()));
         let content = content.map_err(|error| error.on(Side::Source))?;
         file_stream(content.path.clone(), offset).map_err(|error| error.on(Side::Source).about(&blob.digest))
+    }
+
+    fn file(&self, blob: &Digest) -> Option<PathBuf> {
+        self.contents.get(blob).map(|content| content.path.clone())
     }
 }
 
