@@ -20,11 +20,16 @@ mod units;
 mod usage;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap_complete::CompleteEnv;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Cove, Global};
 use crate::command_line::Asked;
@@ -67,7 +72,7 @@ fn run(printer: &Arc<Printer>, cove: Cove) -> Result<u8, Error> {
     if let Some(option) = cove.global.daemon_option() {
         return Err(Error::DaemonOption(option));
     }
-    start_log(&cove.global)?;
+    start_log(&cove.global, commands::unpacks(&cove))?;
     if commands::needs_store(&cove)
         && let Some(status) = rootless::enter()?
     {
@@ -77,8 +82,9 @@ fn run(printer: &Arc<Printer>, cove: Cove) -> Result<u8, Error> {
     commands::run(&context, cove).map(|()| 0)
 }
 
-/// What the crates below have to say goes to stderr, from `--log-level` on; warnings without it.
-fn start_log(global: &Global) -> Result<(), Error> {
+/// What the crates below have to say goes to stderr, from `--log-level` on; warnings without it. That only one user id
+/// can be used matters to those commands that write files of images, and would be noise in all others.
+fn start_log(global: &Global, unpacks: bool) -> Result<(), Error> {
     let level = match global.log_level.as_deref() {
         _ if global.debug => LevelFilter::DEBUG,
         None | Some("") => LevelFilter::WARN,
@@ -90,8 +96,14 @@ fn start_log(global: &Global) -> Result<(), Error> {
         Some("fatal" | "panic") => LevelFilter::OFF,
         Some(other) => return Err(Error::LogLevel(other.to_owned())),
     };
+    let about_ids = if unpacks || level > LevelFilter::WARN { level } else { level.min(LevelFilter::ERROR) };
+    let filter = Targets::new().with_default(level).with_target("cove_engine::user_namespace", about_ids);
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let ansi = !no_colour && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(ansi).without_time().init();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(!no_colour && std::io::stderr().is_terminal())
+        .with_target(level > LevelFilter::INFO)
+        .without_time();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     Ok(())
 }

@@ -83,6 +83,18 @@ pub fn needs_store(cove: &Cove) -> bool {
     }
 }
 
+/// Whether a command writes the files of images.
+pub fn unpacks(cove: &Cove) -> bool {
+    let below = |command: &ImageCommand| {
+        matches!(command, ImageCommand::Pull(_) | ImageCommand::Load(_) | ImageCommand::Import(_))
+    };
+    match &cove.command {
+        Some(Command::Pull(_) | Command::Load(_) | Command::Import(_)) => true,
+        Some(Command::Image { command }) => command.as_ref().is_some_and(below),
+        _ => false,
+    }
+}
+
 fn image(context: &Context, command: ImageCommand) -> Result<(), Error> {
     match command {
         ImageCommand::History(arguments) => history::run(context, &arguments),

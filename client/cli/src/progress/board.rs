@@ -88,6 +88,11 @@ impl Board {
         if settled && matches!(step, Step::Done | Step::Transferred) {
             return None;
         }
+        // Unpacking follows the download while it runs: people are told of the one and then of the other.
+        let arriving = matches!(line.step, Some(Step::Transferring { .. } | Step::Resumed(_))) && line.done < line.size;
+        if arriving && matches!(step, Step::Unpacking { .. }) {
+            return None;
+        }
         let is_new = line.step.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(&step));
         line.step = Some(step);
         is_new.then_some(line)
@@ -266,6 +271,20 @@ mod tests {
         let finished = board.step(&layer, Step::Done).unwrap();
         assert_eq!((finished.status(Direction::Pull).as_str(), finished.is_finished()), ("Pull complete", true));
         assert_eq!(finished.status(Direction::Push), "Pushed");
+    }
+
+    #[test]
+    fn unpacking_is_told_when_all_has_arrived() {
+        let layer = layer("a", 1000);
+        let mut board = board(std::slice::from_ref(&layer));
+        let unpacking = |done| Step::Unpacking { done, total: 1000 };
+        board.step(&layer, Step::Transferring { done: 500, total: 1000 });
+        assert!(board.step(&layer, unpacking(400)).is_none());
+        assert_eq!(board.lines()[0].status(Direction::Pull), "Downloading");
+        board.step(&layer, Step::Transferring { done: 1000, total: 1000 });
+        board.step(&layer, Step::Transferred);
+        assert!(board.step(&layer, unpacking(600)).is_some());
+        assert_eq!(board.lines()[0].status(Direction::Pull), "Extracting");
     }
 
     #[test]
