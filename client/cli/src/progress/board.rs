@@ -70,6 +70,10 @@ impl Board {
     /// are no layers.
     pub fn step(&mut self, blob: &Descriptor, step: Step) -> Option<&Line> {
         let line = self.lines.get_mut(*self.places.get(&blob.digest)?)?;
+        // What existed, was mounted or is done stays that, when the copy says more about it.
+        if line.is_finished() {
+            return None;
+        }
         match &step {
             Step::Transferring { done, total } => {
                 line.done = *done;
@@ -82,11 +86,6 @@ impl Board {
             Step::Existed | Step::Mounted(_) => line.size = 0,
             Step::Transferred => line.done = line.size,
             Step::Waiting | Step::Compressing { .. } | Step::Retrying { .. } | Step::Unpacking { .. } | Step::Done => {}
-        }
-        // What existed or was mounted stays that, when the copy says that it is done with it.
-        let settled = matches!(line.step, Some(Step::Existed | Step::Mounted(_)));
-        if settled && matches!(step, Step::Done | Step::Transferred) {
-            return None;
         }
         // Unpacking follows the download while it runs: people are told of the one and then of the other.
         let arriving = matches!(line.step, Some(Step::Transferring { .. } | Step::Resumed(_))) && line.done < line.size;
