@@ -108,11 +108,7 @@ fn place_layers(
     let mut folders: Vec<PathBuf> = Vec::with_capacity(diff_ids.len());
     for ((diff_id, chain_id), blob) in diff_ids.iter().zip(chain_ids(diff_ids)).zip(expected.manifest.layers()) {
         // Looked up anew each time: the layer may have stood lower in this image, or in another one.
-        let placed = work.state().placed(diff_id, &chain_id);
-        let known = match placed {
-            Some(known) => Some(known),
-            None => Catalogue::read(places)?.layer(diff_id, &chain_id).cloned(),
-        };
+        let known = work.state().placed(diff_id, &chain_id);
         let layer = match known {
             Some(layer) => layer,
             None => {
