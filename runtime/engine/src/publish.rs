@@ -48,10 +48,12 @@ pub(crate) fn publish(work: &Work, root: &Descriptor) -> Result<(), Error> {
     if let Some(reference) = &work.reference {
         let main = &records[main].id;
         let others = records.iter().map(|record| record.id.clone()).filter(|id| id != main).collect::<Vec<_>>();
-        let mut names = vec![main_reference(reference, &root.digest)];
+        // The name that people use comes last: when it is there, so is everything else.
+        let mut names = Vec::new();
         if work.options.from_registry {
             names.push(reference.with_digest(root.digest.clone()));
         }
+        names.push(main_reference(reference));
         names.dedup();
         for reference in names {
             let path = work.store.reference_path(&reference);

@@ -159,7 +159,7 @@ impl Work {
             let found: Option<ReferenceRecord> = record::read(&store.reference_path(reference))?;
             Ok(found.filter(|found| found.target.digest == root.digest))
         };
-        let main = main_reference(reference, &root.digest);
+        let main = main_reference(reference);
         let Some(found) = stands(&main)? else { return Ok(false) };
         if self.options.from_registry && stands(&reference.with_digest(root.digest.clone()))?.is_none() {
             return Ok(false);
@@ -309,7 +309,7 @@ impl Work {
 }
 
 /// The reference that a record is kept for: with a digest, the tag does not matter.
-pub(crate) fn main_reference(reference: &Reference, _root: &Digest) -> Reference {
+pub(crate) fn main_reference(reference: &Reference) -> Reference {
     match reference.digest() {
         Some(digest) => reference.with_digest(digest.clone()),
         None => reference.clone().or_latest(),
