@@ -175,3 +175,21 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_are_checked_when_they_are_connected_to() {
+        let resolve = async |from, proxies: &[&str]| {
+            let proxies = proxies.iter().map(|name| (*name).to_owned()).collect();
+            CarefulResolver { from, proxies }.resolve("localhost".parse().unwrap()).await.is_ok()
+        };
+        assert!(!resolve(Reach::Public, &[]).await);
+        assert!(!resolve(Reach::Private, &[]).await);
+        assert!(resolve(Reach::Loopback, &[]).await);
+        assert!(resolve(Reach::Public, &["localhost"]).await);
+    }
+}

@@ -13,10 +13,10 @@ use cove_transfer::{Error as TransferError, Kind, Placed, Progress, Side, Source
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 
-use crate::partial::{Growth, Partial, Writer};
-use crate::receive::{LOOK_AGAIN, LayerTask, Ready, Receiver, Work};
 use crate::catalogue::Catalogue;
 use crate::decompress::decompress;
+use crate::partial::{Growth, Partial, Writer};
+use crate::receive::{LOOK_AGAIN, LayerTask, Ready, Receiver, Work};
 use crate::{Error, image, record, unpack};
 
 /// How many pieces from the network wait for the disk.
@@ -57,11 +57,7 @@ impl Receiver {
     }
 
     /// A layer whose blob is in the store.
-    pub(crate) async fn held_layer(
-        &self,
-        blob: &Descriptor,
-        progress: &dyn Progress,
-    ) -> Result<Placed, TransferError> {
+    pub(crate) async fn held_layer(&self, blob: &Descriptor, progress: &dyn Progress) -> Result<Placed, TransferError> {
         let task = self.work.layer_task(blob).await?;
         if task != LayerTask::Nothing {
             let open = || -> Result<std::fs::File, Error> {
@@ -331,7 +327,8 @@ impl Work {
         let (diff_id, found, ready) = match task {
             LayerTask::Nothing => return Ok(()),
             LayerTask::Verify(diff_id) => {
-                let (_, found) = through(codec, compressed, &options.limits, |tar| Ok(io::copy(tar, &mut io::sink())?))?;
+                let (_, found) =
+                    through(codec, compressed, &options.limits, |tar| Ok(io::copy(tar, &mut io::sink())?))?;
                 (diff_id, found, None)
             }
             LayerTask::Unpack(diff_id) => {
@@ -468,4 +465,3 @@ impl<R: Read> Read for Counted<R> {
         Ok(count)
     }
 }
-

@@ -10,9 +10,7 @@ use cove_oci::{
     Algorithm, Descriptor, Digest, Hasher, History, ImageConfig, ImageDocument, Manifest, ManifestReference, Platform,
     Reference, Rootfs, RunConfig, media_type,
 };
-use cove_transfer::{
-    ByteStream, CopyOptions, Error as TransferError, Platforms, Progress, Silent, Source, copy,
-};
+use cove_transfer::{ByteStream, CopyOptions, Error as TransferError, Platforms, Progress, Silent, Source, copy};
 use futures_util::stream;
 
 use crate::archive::{NewManifest, Writer, decompressed, read};
@@ -145,8 +143,7 @@ impl Store {
         let path = staging.path().join("layer.tar");
         let layer = spool(decompressed(tar)?, &path)?;
         let created = Some(now());
-        let history =
-            History { created: created.clone(), comment: options.message.clone(), ..History::default() };
+        let history = History { created: created.clone(), comment: options.message.clone(), ..History::default() };
         let document = ImageDocument {
             created,
             architecture: options.platform.architecture.clone(),
@@ -272,4 +269,3 @@ impl Write for Pieces {
         Ok(())
     }
 }
-

@@ -42,10 +42,9 @@ pub(crate) fn add(places: &Places, blob: &Digest, origin: &Origin) -> Result<(),
     origins.retain(|known| known != origin);
     origins.insert(0, origin.clone());
     origins.truncate(LIMIT);
-    let known = origins.iter().map(|origin| Known {
-        registry: origin.registry.to_string(),
-        repository: origin.repository.to_string(),
-    });
+    let known = origins
+        .iter()
+        .map(|origin| Known { registry: origin.registry.to_string(), repository: origin.repository.to_string() });
     record::remember(&path(places, blob), &known.collect::<Vec<_>>())
 }
 

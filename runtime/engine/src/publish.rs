@@ -74,8 +74,7 @@ fn choose_main(work: &Work, images: &[Expected], root: &Descriptor) -> Result<us
         return Ok(at);
     }
     let wanted = work.options.platform.clone().unwrap_or_else(cove_oci::Platform::host);
-    let fits =
-        |expected: &Expected| expected.config.as_ref().is_some_and(|config| wanted.is(&config.platform()));
+    let fits = |expected: &Expected| expected.config.as_ref().is_some_and(|config| wanted.is(&config.platform()));
     match images.iter().position(fits) {
         Some(at) => Ok(at),
         None if images.is_empty() => Err(Error::NotAnImage(root.media_type.clone())),

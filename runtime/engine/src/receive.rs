@@ -87,9 +87,8 @@ pub(crate) struct State {
 impl State {
     /// A layer of this copy that has its folder.
     pub(crate) fn placed(&self, diff_id: &Digest, chain_id: &Digest) -> Option<LayerRecord> {
-        let fits = |layer: &&LayerRecord| {
-            layer.diff_id == *diff_id && layer.chain_id.as_ref().is_none_or(|id| id == chain_id)
-        };
+        let fits =
+            |layer: &&LayerRecord| layer.diff_id == *diff_id && layer.chain_id.as_ref().is_none_or(|id| id == chain_id);
         self.placed.iter().find(fits).cloned()
     }
 }

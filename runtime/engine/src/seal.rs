@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 
 use crate::archive::NewManifest;
 use crate::catalogue::{Catalogue, ManifestRecord};
+use crate::compress::compress;
 use crate::image::{self, Image};
 use crate::lease::{Lease, Staging};
 use crate::publish::write_blob;
 use crate::send::Sender;
 use crate::store::Store;
-use crate::compress::compress;
 use crate::{Error, record};
 
 /// How many compressed layers travel while others are compressed.
@@ -74,8 +74,7 @@ impl Store {
             let (work, now, layers) = (Arc::clone(&work), Arc::clone(&now), layers.clone());
             let names = Arc::new(Mutex::new(Vec::new()));
             let told = Arc::clone(&names);
-            let thread =
-                tokio::task::spawn_blocking(move || work.compress_all(&layers, codec, &now, &ready, &told));
+            let thread = tokio::task::spawn_blocking(move || work.compress_all(&layers, codec, &now, &ready, &told));
             (thread, names)
         };
         let (thread, names) = compressing;
@@ -97,7 +96,9 @@ impl Store {
             let mut thread = thread;
             loop {
                 match tokio::time::timeout(TELL, &mut thread).await {
-                    Ok(done) => return done.map_err(|error| failed(std::io::Error::other(error).into()))?.map_err(failed),
+                    Ok(done) => {
+                        return done.map_err(|error| failed(std::io::Error::other(error).into()))?.map_err(failed);
+                    }
                     Err(_) => now.tell(progress),
                 }
             }
@@ -141,19 +142,16 @@ impl Work {
                 Some(known) => known,
                 None => self.compress(diff_id, blob, codec, now)?,
             };
-            names
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((descriptor.digest.clone(), blob.clone()));
+            names.lock().unwrap_or_else(PoisonError::into_inner).push((descriptor.digest.clone(), blob.clone()));
             made.insert(diff_id.clone(), descriptor.clone());
             // Who listened has gone: the push has failed.
             if ready.send(descriptor).is_err() {
                 break;
             }
         }
-        let in_order = layers.iter().map(|(diff_id, _)| {
-            made.get(diff_id).cloned().ok_or_else(|| Error::MissingBlob(diff_id.clone()))
-        });
+        let in_order = layers
+            .iter()
+            .map(|(diff_id, _)| made.get(diff_id).cloned().ok_or_else(|| Error::MissingBlob(diff_id.clone())));
         in_order.collect()
     }
 
@@ -215,8 +213,8 @@ impl Work {
         write_blob(places, &descriptor.digest, manifest.bytes())?;
         rustix::fs::syncfs(&self.disk).map_err(std::io::Error::from)?;
         let lock = self.store.lock()?;
-        let mut record = image::read_record(places, image.id())?
-            .ok_or_else(|| Error::NoSuchImage(image.id().to_string()))?;
+        let mut record =
+            image::read_record(places, image.id())?.ok_or_else(|| Error::NoSuchImage(image.id().to_string()))?;
         let raw: Vec<Digest> =
             record.manifests.iter().filter(|form| form.raw).map(|form| form.manifest.digest.clone()).collect();
         record.manifests.retain(|form| !form.raw && form.manifest.digest != descriptor.digest);

@@ -46,7 +46,12 @@ impl Store {
         let _lock = self.lock()?;
         let lease = Lease::take(&self.places)?;
         lease.add(blobs)?;
-        Ok(Some(Sender { store: self.clone(), root: found.target.clone(), manifests: Vec::new(), _lease: Arc::new(lease) }))
+        Ok(Some(Sender {
+            store: self.clone(),
+            root: found.target.clone(),
+            manifests: Vec::new(),
+            _lease: Arc::new(lease),
+        }))
     }
 
     fn send_root(&self, image: &Image, root: Descriptor) -> Result<Sender, Error> {

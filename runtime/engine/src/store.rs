@@ -172,8 +172,8 @@ impl Store {
             return Err(Error::TagWithDigest);
         }
         let _lock = self.lock()?;
-        let record = image::read_record(&self.places, image.id())?
-            .ok_or_else(|| Error::NoSuchImage(image.id().to_string()))?;
+        let record =
+            image::read_record(&self.places, image.id())?.ok_or_else(|| Error::NoSuchImage(image.id().to_string()))?;
         let target = record.manifests.first().map_or_else(|| record.config.clone(), |form| form.manifest.clone());
         self.write_reference(&to.clone().or_latest(), image.id(), target)
     }

@@ -109,8 +109,7 @@ impl Memory {
     }
 
     pub fn index_of(&mut self, children: &[Descriptor]) -> Descriptor {
-        let index =
-            serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children});
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children});
         let index = self.add(media_type::OCI_INDEX, index.to_string().into_bytes());
         self.root = Some(index.clone());
         index
