@@ -96,10 +96,11 @@ impl Receiver {
             Either::Left((Ok(None), _)) => {}
             Either::Left((Err(error), _)) => return Err(error),
             // Wrong bytes from an earlier attempt may be at fault: the digest will tell.
-            Either::Right((Err(error), downloading)) if resumed => match downloading.await? {
-                Some(_) => return Err(error),
-                None => {}
-            },
+            Either::Right((Err(error), downloading)) if resumed => {
+                if downloading.await?.is_some() {
+                    return Err(error);
+                }
+            }
             Either::Right((Err(error), _)) => return Err(error),
             Either::Right((Ok(()), downloading)) => {
                 if let Some(stored) = downloading.await? {

@@ -42,6 +42,10 @@ impl Partial {
 
     /// Puts a file that is there already in the place of what has arrived, by a link. Whether that was possible.
     pub(crate) fn adopt(&self, file: &Path) -> io::Result<bool> {
+        // Only what can be whole: nothing is ever cut off from or added to a file that belongs to others.
+        if fs_err::metadata(file)?.len() != self.blob.size {
+            return Ok(false);
+        }
         self.discard()?;
         match fs_err::hard_link(file, &self.path) {
             Ok(()) => {

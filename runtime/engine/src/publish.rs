@@ -48,10 +48,12 @@ pub(crate) fn publish(work: &Work, root: &Descriptor) -> Result<(), Error> {
     if let Some(reference) = &work.reference {
         let main = &records[main].id;
         let others = records.iter().map(|record| record.id.clone()).filter(|id| id != main).collect::<Vec<_>>();
-        let mut names = vec![main_reference(reference, &root.digest)];
+        // The name that people use comes last: when it is there, so is everything else.
+        let mut names = Vec::new();
         if work.options.from_registry {
             names.push(reference.with_digest(root.digest.clone()));
         }
+        names.push(main_reference(reference));
         names.dedup();
         for reference in names {
             let path = work.store.reference_path(&reference);
@@ -107,11 +109,7 @@ fn place_layers(
     let mut folders: Vec<PathBuf> = Vec::with_capacity(diff_ids.len());
     for ((diff_id, chain_id), blob) in diff_ids.iter().zip(chain_ids(diff_ids)).zip(expected.manifest.layers()) {
         // Looked up anew each time: the layer may have stood lower in this image, or in another one.
-        let placed = work.state().placed(diff_id, &chain_id);
-        let known = match placed {
-            Some(known) => Some(known),
-            None => Catalogue::read(places)?.layer(diff_id, &chain_id).cloned(),
-        };
+        let known = work.state().placed(diff_id, &chain_id);
         let layer = match known {
             Some(layer) => layer,
             None => {

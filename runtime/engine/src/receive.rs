@@ -80,7 +80,7 @@ pub(crate) struct State {
     pub(crate) ready: HashMap<Digest, Ready>,
     /// DiffIDs of blobs that were computed.
     pub(crate) verified: HashMap<Digest, Digest>,
-    /// Layers that have their folder and no record yet.
+    /// Layers that have their folder: those that were found and those that got it in this copy.
     pub(crate) placed: Vec<LayerRecord>,
 }
 
@@ -158,7 +158,7 @@ impl Work {
             let found: Option<ReferenceRecord> = record::read(&store.reference_path(reference))?;
             Ok(found.filter(|found| found.target.digest == root.digest))
         };
-        let main = main_reference(reference, &root.digest);
+        let main = main_reference(reference);
         let Some(found) = stands(&main)? else { return Ok(false) };
         if self.options.from_registry && stands(&reference.with_digest(root.digest.clone()))?.is_none() {
             return Ok(false);
@@ -241,12 +241,12 @@ impl Work {
         let catalogue = Catalogue::read(&self.store.places)?;
         let chain = chain_ids(config.diff_ids());
         let layers = config.diff_ids().iter().zip(&chain);
-        let folders: Vec<&str> = layers
-            .filter_map(|(diff_id, chain_id)| catalogue.layer(diff_id, chain_id))
-            .map(|layer| layer.folder.as_str())
-            .collect();
-        session.lease.add(folders)?;
+        let there: Vec<LayerRecord> =
+            layers.filter_map(|(diff_id, chain_id)| catalogue.layer(diff_id, chain_id)).cloned().collect();
+        session.lease.add(there.iter().map(|layer| layer.folder.as_str()))?;
         drop(lock);
+        // From now on they are ours too, whoever removes the image that they were found in.
+        self.state().placed.extend(there);
         self.news.notify_waiters();
         Ok(())
     }
@@ -292,10 +292,9 @@ impl Work {
             let found = found.clone();
             return Err(Error::DiffId { blob: blob.digest.clone(), expected: diff_id, found });
         }
-        let catalogue = Catalogue::read(&self.store.places)?;
-        let unpacked = places.iter().all(|(diff_id, chain_id)| catalogue.layer(diff_id, chain_id).is_some());
-        let known = held.is_some_and(|known| known.is_some());
         let mut state = self.state();
+        let unpacked = places.iter().all(|(diff_id, chain_id)| state.placed(diff_id, chain_id).is_some());
+        let known = held.is_some_and(|known| known.is_some());
         Ok(Some(match (unpacked, known) {
             (true, true) => LayerTask::Nothing,
             (true, false) => LayerTask::Verify(diff_id),
@@ -309,7 +308,7 @@ impl Work {
 }
 
 /// The reference that a record is kept for: with a digest, the tag does not matter.
-pub(crate) fn main_reference(reference: &Reference, _root: &Digest) -> Reference {
+pub(crate) fn main_reference(reference: &Reference) -> Reference {
     match reference.digest() {
         Some(digest) => reference.with_digest(digest.clone()),
         None => reference.clone().or_latest(),
@@ -384,6 +383,11 @@ impl Target for Receiver {
         let root = manifest.descriptor();
         let published = tokio::task::spawn_blocking(move || publish::publish(&work, &root)).await;
         self.work.state().session = None;
+        let store = self.work.store.clone();
+        let swept = tokio::task::spawn_blocking(move || store.sweep_now()).await;
+        if let Ok(Err(error)) = swept {
+            tracing::debug!("what is unused is not removed: {error}");
+        }
         published.map_err(std::io::Error::other).map_err(Error::from)??;
         Ok(())
     }

@@ -205,6 +205,14 @@ impl Store {
         empty(trash)
     }
 
+    /// Removes everything that no record and no living lease names.
+    pub(crate) fn sweep_now(&self) -> Result<(), Error> {
+        let lock = self.lock()?;
+        let trash = self.sweep(&Catalogue::read(&self.places)?)?;
+        drop(lock);
+        empty(trash).map(drop)
+    }
+
     /// Moves everything into the trash that no record and no living lease names. Only while the store is locked.
     pub(crate) fn sweep(&self, catalogue: &Catalogue) -> Result<Trash, Error> {
         let places = &self.places;

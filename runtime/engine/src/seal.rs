@@ -20,7 +20,6 @@ use crate::compress::compress;
 use crate::image::{self, Image};
 use crate::lease::{Lease, Staging};
 use crate::publish::write_blob;
-use crate::remove::empty;
 use crate::send::Sender;
 use crate::store::Store;
 use crate::{Error, record};
@@ -107,7 +106,7 @@ impl Store {
         let (_, layers) = futures_util::future::try_join(placing, compressing).await?;
         let manifest = work.publish(image, &config, layers).map_err(failed)?;
         drop((source, work));
-        sweep_after(self).map_err(failed)?;
+        self.sweep_now().map_err(failed)?;
         Ok(manifest)
     }
 
@@ -261,12 +260,4 @@ impl Progress for Renamed<'_> {
         let known = self.known_as.lock().unwrap_or_else(PoisonError::into_inner).get(&blob.digest).cloned();
         self.progress.step(known.as_ref().unwrap_or(blob), step);
     }
-}
-
-/// Removes what a sealing replaced, once its lease is gone.
-fn sweep_after(store: &Store) -> Result<(), Error> {
-    let lock = store.lock()?;
-    let trash = store.sweep(&Catalogue::read(&store.places)?)?;
-    drop(lock);
-    empty(trash).map(drop)
 }

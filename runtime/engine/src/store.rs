@@ -127,10 +127,10 @@ impl Store {
             return image::read_record(&self.places, &id)?.map(|record| (record.id, None)).ok_or_else(absent);
         }
         let reference = Reference::parse(name, defaults);
-        if let Ok(reference) = &reference {
-            if let Some(found) = self.lookup(catalogue, reference)? {
-                return Ok((found, Some(reference.clone().or_latest())));
-            }
+        if let Ok(reference) = &reference
+            && let Some(found) = self.lookup(catalogue, reference)?
+        {
+            return Ok((found, Some(reference.clone().or_latest())));
         }
         if hexadecimal {
             let mut fitting = catalogue.images.iter().filter(|image| image.id.hex().starts_with(bare));

@@ -152,7 +152,9 @@ async fn two_at_once_fetch_everything_once() {
     let other = cove_engine::Store::open(store.places().clone()).unwrap();
     let (one, two, three) =
         tokio::join!(pull(&store, &source, "app"), pull(&other, &source, "app"), pull(&other, &source, "copy"));
-    (one.unwrap(), two.unwrap(), three.unwrap());
+    for pulled in [one, two, three] {
+        pulled.unwrap();
+    }
     assert_eq!(source.sent.load(std::sync::atomic::Ordering::Relaxed), total);
     // Two images that share a layer.
     let extra = tar(&[("extra", b"x")]);
@@ -161,7 +163,9 @@ async fn two_at_once_fetch_everything_once() {
     let mut two = Memory::image(&[base]);
     (one.faults.pause, two.faults.pause) = (Some(Duration::from_millis(2)), Some(Duration::from_millis(2)));
     let (first, second) = tokio::join!(pull(&store, &one, "one"), pull(&other, &two, "two"));
-    (first.unwrap(), second.unwrap());
+    for pulled in [first, second] {
+        pulled.unwrap();
+    }
     let layer = two.manifest().layers()[0].digest.clone();
     let asked = one.asked().into_iter().chain(two.asked()).filter(|(digest, _)| *digest == layer).count();
     assert_eq!(asked, 1);
