@@ -91,6 +91,9 @@ async fn push(
     // Sealing has given it another manifest.
     let sealed = store.image(image.id())?;
     let image = sealed.as_ref().unwrap_or(image);
+    for layer in image.layers() {
+        reporter.also_known_as(&layer.diff_id, &layer.blob.digest);
+    }
     let index = if arguments.all_platforms { store.send_index(name)? } else { None };
     let platforms = if index.is_some() { Platforms::All } else { Platforms::One(image.config().platform()) };
     let source = index.map_or_else(|| store.send(image), Ok)?;
