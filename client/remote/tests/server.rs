@@ -243,3 +243,17 @@ async fn certificates_are_checked_and_a_wrong_one_is_no_reason_to_speak_in_the_c
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_shows_what_one_may_see() {
+    let cove = Cove::start().await;
+    let (memory, root) = Memory::with_index(1, &[10]);
+    let admin = client(cove.admin());
+    let from = ManifestReference::Digest(root.digest.clone());
+    let target = repository(&admin, &cove.name, "team/private", Access::Push);
+    copy(&memory, &from, &target, &tag("v1"), &everything(), &Silent).await.unwrap();
+    let found = admin.search(&cove.name, "private", 5).await.unwrap();
+    assert_eq!(found.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["team/private"]);
+    let anonymous = client(Arc::new(NoCredentials)).search(&cove.name, "private", 5).await.unwrap();
+    assert!(anonymous.is_empty(), "{anonymous:?}");
+}
