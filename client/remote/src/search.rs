@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::authorization::Scopes;
-use crate::endpoint::Request;
+use crate::endpoint::{Endpoint, Request};
 use crate::{Access, Client, Error, ShownUrl};
 
 /// Docker Hub's search lies on another host than its registry.
@@ -58,6 +58,7 @@ impl Client {
         let mut url = endpoint.host.base.clone();
         url.set_path("/v1/search");
         url.query_pairs_mut().append_pair("q", term).append_pair("n", &limit.to_string());
+        self.introduce(registry, &endpoint).await;
         let request = Request::new(Method::GET, url, &Scopes::default());
         let (_, body) = endpoint.fetch(&request, ANSWER_LIMIT).await?;
         let answer: Answer = serde_json::from_slice(&body)
@@ -65,5 +66,19 @@ impl Client {
         let mut results = answer.results;
         results.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(results)
+    }
+
+    /// Anybody may search, so no challenge asks who we are, and what only we may see would stay hidden: whoever has a
+    /// credential lets `/v2/` ask first, and sends from then on what it was given.
+    async fn introduce(&self, registry: &RegistryName, endpoint: &Endpoint) {
+        if registry.is_docker_hub() || !matches!(endpoint.credential().await, Ok(Some(_))) {
+            return;
+        }
+        let mut url = endpoint.host.base.clone();
+        url.set_path("/v2/");
+        let request = Request::new(Method::GET, url, &Scopes::default());
+        if let Err(error) = endpoint.fetch(&request, ANSWER_LIMIT).await {
+            tracing::debug!(%error, "searching without a credential");
+        }
     }
 }
