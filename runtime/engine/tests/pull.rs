@@ -243,3 +243,31 @@ async fn artifacts_and_strange_layers_are_refused_before_anything_is_fetched() {
         assert!(source.asked().is_empty());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_said_and_what_has_arrived_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mount = |arguments: &[&str]| {
+        let done = std::process::Command::new(arguments[0])
+            .args(&arguments[1..])
+            .arg(folder.path())
+            .stderr(std::process::Stdio::null())
+            .status();
+        done.is_ok_and(|status| status.success())
+    };
+    if !mount(&["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs"]) {
+        return; // Only root can.
+    }
+    let store = cove_engine::Store::open(cove_engine::Places::under(folder.path())).unwrap();
+    let error = pull(&store, &three_layers(), "app").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NoSpace, "{error}");
+    assert!(error.to_string().contains("make room"), "{error}");
+    assert!(store.images().unwrap().is_empty());
+    assert!(mount(&["mount", "-o", "remount,size=32m"]));
+    let source = three_layers();
+    let notes = Notes::default();
+    pull_with(&store, &source, "app", ReceiveOptions::default(), &notes).await.unwrap();
+    assert!(notes.0.lock().unwrap().iter().any(|(_, step)| matches!(step, Step::Resumed(_))));
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert!(mount(&["umount", "-l"]));
+}
