@@ -214,3 +214,32 @@ async fn a_mirror_is_asked_first_and_left_when_it_fails() {
         assert!(seen.iter().any(|seen| seen.query().contains("ns=")), "{seen:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_checked_and_a_wrong_one_is_no_reason_to_speak_in_the_clear() {
+    let authority = cove_tests::Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key, file] = ["certificate.pem", "key.pem", "cove.toml"].map(|name| folder.path().join(name));
+    authority.issue(&certificate, &key);
+    let tls = cove_server::listen::Tls::open(&certificate, &key).unwrap();
+    let cove = Cove::start_with(Some(tls)).await;
+    let (memory, root) = Memory::with_index(8, &[3_000_000, 1000]);
+    let from = ManifestReference::Digest(root.digest);
+    for (trusted, insecure, fine) in [(true, false, true), (false, false, false), (false, true, true)] {
+        let mut text = format!("[registry.\"{}\"]\ninsecure = {insecure}\n", cove.name);
+        if trusted {
+            text.push_str(&format!("ca = \"{}\"\n", authority.certificate().display()));
+        }
+        std::fs::write(&file, text).unwrap();
+        let paths = cove_remote::ConfigPaths { cove: vec![file.clone()], ..Default::default() };
+        let client = common::client_with(cove.admin(), paths);
+        let target = repository(&client, &cove.name, &format!("app{insecure}"), Access::Push);
+        let began = std::time::Instant::now();
+        let copied = copy(&memory, &from, &target, &tag("v1"), &everything(), &Silent).await;
+        assert_eq!(copied.is_ok(), fine, "{copied:?}");
+        if let Err(error) = copied {
+            assert!(error.to_string().contains("certs.d"), "{error}");
+            assert!(began.elapsed() < std::time::Duration::from_millis(500), "it is not tried again");
+        }
+    }
+}

@@ -51,6 +51,9 @@ pub struct Logout {
 /// Download an image from a registry
 #[derive(Debug, Args)]
 pub struct Pull {
+    /// Download the images of all platforms of an index, so that it can be pushed as it is
+    #[arg(long)]
+    pub all_platforms: bool,
     /// Download all tagged images in the repository
     #[arg(short, long)]
     pub all_tags: bool,

@@ -1,10 +1,13 @@
 //! The commands, one file each: plain functions given the context and their arguments.
 
 mod completion;
+mod disk_usage;
 mod history;
 mod images;
+mod import;
 mod info;
 mod inspect;
+mod load;
 mod login;
 mod logout;
 mod manifest;
@@ -13,6 +16,7 @@ mod prune;
 mod pull;
 mod push;
 mod remove;
+mod save;
 mod search;
 mod tag;
 mod version;
@@ -23,9 +27,6 @@ use crate::error::Error;
 
 pub use version::VERSION;
 
-/// Until the store reads and writes archives.
-const NOT_YET: Error = Error::Options("this build has no archives yet");
-
 /// Runs the command that was asked for. A group without one of its commands never comes here: it is a wish for help.
 pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
     let Some(command) = cove.command else { return version::short(context) };
@@ -34,10 +35,10 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
         Command::History(arguments) => history::run(context, &arguments),
         Command::Image { command } => command.map_or(Ok(()), |command| image(context, command)),
         Command::Images(arguments) => images::run(context, &arguments),
-        Command::Import(_) => Err(NOT_YET),
+        Command::Import(arguments) => import::run(context, &arguments),
         Command::Info(arguments) => info::run(context, &arguments),
         Command::Inspect(arguments) => inspect::run(context, &arguments),
-        Command::Load(_) => Err(NOT_YET),
+        Command::Load(arguments) => load::run(context, &arguments),
         Command::Login(arguments) => login::run(context, &arguments),
         Command::Logout(arguments) => logout::run(context, &arguments),
         Command::Manifest { command: Some(ManifestCommand::Inspect(arguments)) } => manifest::run(context, &arguments),
@@ -45,7 +46,7 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
         Command::Pull(arguments) => pull::run(context, &arguments),
         Command::Push(arguments) => push::run(context, &arguments),
         Command::Rmi(arguments) => remove::run(context, &arguments),
-        Command::Save(_) => Err(NOT_YET),
+        Command::Save(arguments) => save::run(context, &arguments),
         Command::Search(arguments) => search::run(context, &arguments),
         Command::System { command } => command.map_or(Ok(()), |command| system(context, command)),
         Command::Tag(arguments) => tag::run(context, &arguments),
@@ -98,16 +99,16 @@ pub fn unpacks(cove: &Cove) -> bool {
 fn image(context: &Context, command: ImageCommand) -> Result<(), Error> {
     match command {
         ImageCommand::History(arguments) => history::run(context, &arguments),
-        ImageCommand::Import(_) => Err(NOT_YET),
+        ImageCommand::Import(arguments) => import::run(context, &arguments),
         ImageCommand::Inspect(arguments) => inspect::run_image(context, &arguments),
-        ImageCommand::Load(_) => Err(NOT_YET),
+        ImageCommand::Load(arguments) => load::run(context, &arguments),
         ImageCommand::Ls(arguments) => images::run(context, &arguments),
         ImageCommand::Mount(arguments) => mount::run(context, &arguments),
         ImageCommand::Prune(arguments) => prune::run(context, &arguments),
         ImageCommand::Pull(arguments) => pull::run(context, &arguments),
         ImageCommand::Push(arguments) => push::run(context, &arguments),
         ImageCommand::Rm(arguments) => remove::run(context, &arguments),
-        ImageCommand::Save(_) => Err(NOT_YET),
+        ImageCommand::Save(arguments) => save::run(context, &arguments),
         ImageCommand::Tag(arguments) => tag::run(context, &arguments),
         ImageCommand::Unmount(arguments) => mount::unmount(context, &arguments),
     }
@@ -115,7 +116,7 @@ fn image(context: &Context, command: ImageCommand) -> Result<(), Error> {
 
 fn system(context: &Context, command: SystemCommand) -> Result<(), Error> {
     match command {
-        SystemCommand::Df(_) => Err(NOT_YET),
+        SystemCommand::Df(arguments) => disk_usage::run(context, &arguments),
         SystemCommand::Info(arguments) => info::run(context, &arguments),
         SystemCommand::Prune(arguments) => prune::run_system(context, &arguments),
     }

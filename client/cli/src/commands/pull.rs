@@ -64,9 +64,14 @@ async fn pull(
     let before = known_as(context, store, reference);
     let reporter = Reporter::start(printer.clone(), arguments.progress, arguments.quiet, Direction::Pull);
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
-    let options = CopyOptions { platforms: Platforms::One(platform.clone()), blobs_at_once: BLOBS_AT_ONCE };
+    let platforms = if arguments.all_platforms { Platforms::All } else { Platforms::One(platform.clone()) };
+    let options = CopyOptions { platforms, blobs_at_once: BLOBS_AT_ONCE };
     let source = client.repository(reference, Access::Pull).with_progress(reporter.shared());
-    let receive = ReceiveOptions { platform: Some(platform), ..ReceiveOptions::default() };
+    let receive = ReceiveOptions {
+        platform: Some(platform),
+        all_platforms: arguments.all_platforms,
+        ..ReceiveOptions::default()
+    };
     let target = store.receive(Some(reference), receive);
     let copied = copy(&source, &wanted, &target, &wanted, &options, &reporter).await;
     reporter.finish();

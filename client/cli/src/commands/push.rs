@@ -1,7 +1,9 @@
 //! `cove push`
 
+use std::sync::Arc;
+
 use cove_engine::{Image, Store};
-use cove_oci::Reference;
+use cove_oci::{Codec, Reference};
 use cove_remote::{Access, Client};
 use cove_transfer::{Copied, CopyOptions, Platforms, Progress, Step, copy};
 
@@ -68,6 +70,10 @@ async fn push(
     image: &Image,
     name: &Reference,
 ) -> Result<(), Error> {
+    if let Some(platform) = arguments.platform.as_ref().filter(|platform| !platform.is(&image.config().platform())) {
+        let found = Box::new(image.config().platform());
+        return Err(Error::WrongPlatform { wanted: Box::new(platform.clone()), found });
+    }
     let failed = |source| Error::Push { name: Box::new(name.clone()), source };
     let reporter = Reporter::start(context.printer.clone(), arguments.progress, arguments.quiet, Direction::Push);
     for layer in image.layers() {
@@ -75,22 +81,25 @@ async fn push(
         reporter.add(&layer.diff_id, &layer.diff_id, layer.size);
         reporter.also_known_as(&layer.diff_id, &layer.blob.digest);
     }
-    let target = client.repository(name, Access::Push);
+    let codec = arguments.compression.unwrap_or(Codec::Gzip);
+    let target = client.repository(name, Access::Push).with_journal(Arc::new(store.clone()));
     let wanted = name.manifest_reference();
-    let platforms = match (&arguments.platform, arguments.all_platforms) {
-        (_, true) => Platforms::All,
-        (Some(platform), false) => Platforms::One(platform.clone()),
-        (None, false) => Platforms::One(image.config().platform()),
-    };
+    if !image.is_sealed() {
+        // Layers are sent as soon as they are compressed; the copy then finds them there.
+        store.seal(image, codec, &target, &reporter).await.map_err(failed)?;
+    }
+    // Sealing has given it another manifest.
+    let sealed = store.image(image.id())?;
+    let image = sealed.as_ref().unwrap_or(image);
+    for layer in image.layers() {
+        reporter.also_known_as(&layer.diff_id, &layer.blob.digest);
+    }
+    let index = if arguments.all_platforms { store.send_index(name)? } else { None };
+    let platforms = if index.is_some() { Platforms::All } else { Platforms::One(image.config().platform()) };
+    let source = index.map_or_else(|| store.send(image), Ok)?;
     let options = CopyOptions { platforms, blobs_at_once: BLOBS_AT_ONCE };
-    let manifest = match image.is_sealed() {
-        true => image.manifest().clone(),
-        // Layers are sent as soon as they are compressed, the manifest when all are.
-        false => return Err(Error::Options("this build cannot compress layers yet")),
-    };
-    let source = store.send(image)?;
-    let root = cove_oci::ManifestReference::Digest(manifest.descriptor().digest);
-    let copied = copy(&source, &root, &target, &wanted, &options, &reporter).await;
+    // A source of the store stands for one image or index, whatever it is asked for.
+    let copied = copy(&source, &wanted, &target, &wanted, &options, &reporter).await;
     if copied.as_ref().is_ok_and(Copied::was_up_to_date) {
         // The manifest is there, so nobody asked for the layers.
         image.layers().iter().for_each(|layer| reporter.step(&layer.blob, Step::Existed));

@@ -70,6 +70,15 @@ impl Board {
     /// are no layers.
     pub fn step(&mut self, blob: &Descriptor, step: Step) -> Option<&Line> {
         let line = self.lines.get_mut(*self.places.get(&blob.digest)?)?;
+        // What has arrived at a registry is done; here it is still to be unpacked.
+        let step = match (self.direction, step) {
+            (Direction::Push, Step::Transferred) => Step::Done,
+            (_, step) => step,
+        };
+        // What existed, was mounted or is done stays that, when the copy says more about it.
+        if line.is_finished() {
+            return None;
+        }
         match &step {
             Step::Transferring { done, total } => {
                 line.done = *done;
@@ -82,11 +91,6 @@ impl Board {
             Step::Existed | Step::Mounted(_) => line.size = 0,
             Step::Transferred => line.done = line.size,
             Step::Waiting | Step::Compressing { .. } | Step::Retrying { .. } | Step::Unpacking { .. } | Step::Done => {}
-        }
-        // What existed or was mounted stays that, when the copy says that it is done with it.
-        let settled = matches!(line.step, Some(Step::Existed | Step::Mounted(_)));
-        if settled && matches!(step, Step::Done | Step::Transferred) {
-            return None;
         }
         // Unpacking follows the download while it runs: people are told of the one and then of the other.
         let arriving = matches!(line.step, Some(Step::Transferring { .. } | Step::Resumed(_))) && line.done < line.size;
@@ -171,7 +175,7 @@ impl Line {
             Some(Step::Resumed(done)) => format!("Resuming at {}", human_size(*done)),
             Some(Step::Transferring { .. }) => if pulls { "Downloading" } else { "Pushing" }.to_owned(),
             Some(Step::Retrying { after, .. }) => format!("Retrying in {} seconds", after.as_secs().max(1)),
-            Some(Step::Transferred) => if pulls { "Download complete" } else { "Finishing" }.to_owned(),
+            Some(Step::Transferred) => "Download complete".to_owned(),
             Some(Step::Unpacking { .. }) => "Extracting".to_owned(),
             Some(Step::Done) => if pulls { "Pull complete" } else { "Pushed" }.to_owned(),
         }
@@ -285,6 +289,18 @@ mod tests {
         board.step(&layer, Step::Transferred);
         assert!(board.step(&layer, unpacking(600)).is_some());
         assert_eq!(board.lines()[0].status(Direction::Pull), "Extracting");
+    }
+
+    #[test]
+    fn a_pushed_layer_is_done_when_it_has_arrived() {
+        let layer = layer("blob", 1000);
+        let diff_id = Digest::of(Algorithm::Sha256, b"tar");
+        let mut board = Board::new(Direction::Push);
+        board.add(&diff_id, &diff_id, 5000);
+        board.also_known_as(&diff_id, &layer.digest);
+        let line = board.step(&layer, Step::Transferred).unwrap();
+        assert_eq!((line.id.as_str(), line.status(Direction::Push).as_str()), (&diff_id.hex()[..12], "Pushed"));
+        assert!(board.step(&layer, Step::Existed).is_none(), "the copy that follows finds what was just sent");
     }
 
     #[test]

@@ -35,6 +35,10 @@ pub struct Cove {
 
 impl Cove {
     pub async fn start() -> Self {
+        Cove::start_with(None).await
+    }
+
+    pub async fn start_with(tls: Option<Arc<cove_server::listen::Tls>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let policy = Policy { grace: Duration::from_secs(24 * 3600), visibility: Visibility::Private };
         let url = format!("sqlite://{}", folder.path().join("cove.db").display());
@@ -54,7 +58,7 @@ impl Cove {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let idle = Duration::from_secs(60);
         tokio::spawn(
-            async move { cove_server::listen::serve(listener, router, None, idle, stopped, Duration::ZERO).await },
+            async move { cove_server::listen::serve(listener, router, tls, idle, stopped, Duration::ZERO).await },
         );
         Cove { name, folder, _stop: stop }
     }
