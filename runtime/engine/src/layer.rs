@@ -15,7 +15,7 @@ use futures_util::future::{Either, select};
 
 use crate::catalogue::Catalogue;
 use crate::decompress::decompress;
-use crate::partial::{Growth, Partial, Writer};
+use crate::partial::{Growth, Partial};
 use crate::receive::{LOOK_AGAIN, LayerTask, Ready, Receiver, Work};
 use crate::{Error, image, record, unpack};
 
@@ -79,14 +79,14 @@ impl Receiver {
         let Some(partial) = self.partial(blob, source, progress).await? else {
             return self.held_layer(blob, progress).await;
         };
-        let (writer, growth) = open(&partial).await?;
-        let resumed = writer.length() > 0;
+        let resumed = partial.length() > 0;
+        let growth = Arc::new(Growth::default());
         let follower = partial.follow(&growth).map_err(Error::from)?;
         let unpacking = std::pin::pin!(async {
             let task = self.work.layer_task(blob).await?;
             self.unpack(blob, task, follower, progress).await
         });
-        let downloading = std::pin::pin!(self.attempt(blob, source, writer, progress));
+        let downloading = std::pin::pin!(self.attempt(blob, source, &partial, growth, progress));
         match select(downloading, unpacking).await {
             Either::Left((Ok(Some(stored)), unpacking)) => {
                 unpacking.await?;
@@ -113,13 +113,13 @@ impl Receiver {
         // are being unpacked was ours.
         partial.discard().map_err(Error::from)?;
         self.work.forget_layer(blob);
-        let (writer, growth) = open(&partial).await?;
+        let growth = Arc::new(Growth::default());
         let follower = partial.follow(&growth).map_err(Error::from)?;
         let unpacking = async {
             let task = self.work.layer_task(blob).await?;
             self.unpack(blob, task, follower, progress).await
         };
-        let downloading = self.attempt(blob, source, writer, progress);
+        let downloading = self.attempt(blob, source, &partial, growth, progress);
         let (stored, ()) = futures_util::future::try_join(downloading, unpacking).await?;
         progress.step(blob, Step::Done);
         Ok(Placed::Stored(stored.unwrap_or(blob.size)))
@@ -133,7 +133,7 @@ impl Receiver {
         blob: &Descriptor,
         source: &S,
         progress: &dyn Progress,
-    ) -> Result<Option<Partial>, TransferError> {
+    ) -> Result<Option<Arc<Partial>>, TransferError> {
         self.work.session()?;
         let mut told = false;
         loop {
@@ -144,7 +144,7 @@ impl Receiver {
                 if let Some(file) = source.file(&blob.digest) {
                     partial.adopt(&file).map_err(Error::from)?;
                 }
-                return Ok(Some(partial));
+                return Ok(Some(Arc::new(partial)));
             }
             if !std::mem::replace(&mut told, true) {
                 progress.step(blob, Step::Waiting);
@@ -158,12 +158,11 @@ impl Receiver {
         &self,
         blob: &Descriptor,
         source: &S,
-        partial: &Partial,
+        partial: &Arc<Partial>,
         progress: &dyn Progress,
     ) -> Result<u64, TransferError> {
         loop {
-            let (writer, _) = open(partial).await?;
-            match self.attempt(blob, source, writer, progress).await? {
+            match self.attempt(blob, source, partial, Arc::default(), progress).await? {
                 Some(stored) => return Ok(stored),
                 None => partial.discard().map_err(Error::from)?,
             }
@@ -175,11 +174,17 @@ impl Receiver {
         &self,
         blob: &Descriptor,
         source: &S,
-        mut writer: Writer,
+        partial: &Arc<Partial>,
+        growth: Arc<Growth>,
         progress: &dyn Progress,
     ) -> Result<Option<u64>, TransferError> {
-        let growth = writer.growth();
         let breaks = Breaks(Arc::clone(&growth));
+        // Hashing what has arrived takes a while: not in a thread that others wait for.
+        let opening = {
+            let (partial, growth) = (Arc::clone(partial), Arc::clone(&growth));
+            tokio::task::spawn_blocking(move || partial.open(growth))
+        };
+        let mut writer = opening.await.map_err(io::Error::other).flatten().map_err(Error::from)?;
         let before = writer.length();
         let mut done = before;
         if before > 0 {
@@ -188,7 +193,10 @@ impl Receiver {
         if before < blob.size {
             let mut stream = source.blob(blob, before).await?;
             let (pieces, mut arriving) = tokio::sync::mpsc::channel::<Bytes>(WAITING_PIECES);
+            // Who is cut off here may still be writing: the file is others' only after that.
+            let holding = Arc::clone(partial);
             let writing = tokio::task::spawn_blocking(move || {
+                let _holding = holding;
                 while let Some(piece) = arriving.blocking_recv() {
                     writer.append(&piece)?;
                 }
@@ -259,14 +267,6 @@ impl Receiver {
         unpacked.map_err(io::Error::other).map_err(Error::from)??;
         Ok(())
     }
-}
-
-async fn open(partial: &Partial) -> Result<(Writer, Arc<Growth>), TransferError> {
-    // Hashing what has arrived takes a moment, but the borrow does not outlive this call.
-    let writer = partial.open().map_err(Error::from)?;
-    tokio::task::yield_now().await;
-    let growth = writer.growth();
-    Ok((writer, growth))
 }
 
 /// Waits for something and tells about it meanwhile.

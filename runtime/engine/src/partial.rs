@@ -67,8 +67,13 @@ impl Partial {
         Ok(())
     }
 
-    /// Checks what has arrived and opens it to go on.
-    pub(crate) fn open(&self) -> io::Result<Writer> {
+    /// How much seems to have arrived.
+    pub(crate) fn length(&self) -> u64 {
+        fs_err::metadata(&self.path).map_or(0, |found| found.len())
+    }
+
+    /// Checks what has arrived and opens it to go on. Followers hear of it already while it is checked.
+    pub(crate) fn open(&self, growth: Arc<Growth>) -> io::Result<Writer> {
         let file = open_append(&self.path)?;
         let sums_text = match fs_err::read_to_string(&self.sums_path) {
             Ok(text) => text,
@@ -88,18 +93,17 @@ impl Partial {
             sum: crc32fast::Hasher::new(),
             length: 0,
             size: self.blob.size,
-            growth: Arc::new(Growth::default()),
+            growth,
         };
         writer.sums.write_all(format!("{boot}\n").as_bytes())?;
         writer.check(&known, same_boot)?;
         writer.file.set_len(writer.length)?;
-        writer.growth.grow(writer.length);
         Ok(writer)
     }
 
     /// A reader that follows the file while it grows.
     pub(crate) fn follow(&self, growth: &Arc<Growth>) -> io::Result<Follower> {
-        let file = fs_err::File::open(&self.path)?.into_parts().0;
+        let file = open_append(&self.path)?;
         Ok(Follower { file, at: 0, growth: Arc::clone(growth) })
     }
 }
@@ -139,11 +143,6 @@ impl Writer {
         self.length
     }
 
-    /// Who tells the followers.
-    pub(crate) fn growth(&self) -> Arc<Growth> {
-        Arc::clone(&self.growth)
-    }
-
     /// Takes in what is in the file, as far as it is good.
     fn check(&mut self, known: &[u32], same_boot: bool) -> io::Result<()> {
         let mut buffer = vec![0; usize::try_from(BLOCK).unwrap_or(1 << 20)];
@@ -163,6 +162,7 @@ impl Writer {
                 return Ok(());
             }
             self.take_in(block)?;
+            self.growth.grow(self.length);
         }
     }
 

@@ -201,3 +201,22 @@ async fn a_broken_record_is_told_of_and_harms_nobody_else() {
     assert_eq!(store.check().unwrap(), Vec::<String>::new());
     assert_eq!(store.images().unwrap().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_mounted_read_only() {
+    let (_folder, store) = store();
+    pull(&store, &image("a"), "app").await.unwrap();
+    let found = store.find("app", &defaults()).unwrap().image;
+    let folder = match store.mount(&found) {
+        Ok(folder) => folder,
+        // Refused clearly, where the kernel does not allow it.
+        Err(error @ Error::Mount { .. }) => return assert!(error.to_string().contains("cannot mount the image")),
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(std::fs::read(folder.join("base")).unwrap(), b"base");
+    assert_eq!(std::fs::read(folder.join("salt")).unwrap(), b"a");
+    assert!(std::fs::write(folder.join("base"), b"x").is_err());
+    store.unmount(&found).unwrap();
+    assert!(!folder.exists());
+    store.unmount(&found).unwrap();
+}

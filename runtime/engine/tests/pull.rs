@@ -50,7 +50,8 @@ async fn what_breaks_off_goes_on_where_it_was() {
     let (_folder, store) = store();
     let mut source = three_layers();
     let first = source.manifest().layers()[0].clone();
-    source.faults = Faults { break_after: Some(1_300_000), ..Faults::default() };
+    // Only the largest layer is long enough to break off.
+    source.faults = Faults { break_after: Some(1_900_000), ..Faults::default() };
     let error = pull(&store, &source, "app").await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
     assert!(store.images().unwrap().is_empty());
@@ -58,9 +59,9 @@ async fn what_breaks_off_goes_on_where_it_was() {
     source.faults = Faults::default();
     let notes = Notes::default();
     pull_with(&store, &source, "app", ReceiveOptions::default(), &notes).await.unwrap();
-    assert!(source.asked().contains(&(first.digest.clone(), 1_300_000)));
+    assert!(source.asked().contains(&(first.digest.clone(), 1_900_000)));
     let told = notes.0.into_inner().unwrap();
-    assert!(told.contains(&(first.digest, Step::Resumed(1_300_000))));
+    assert!(told.contains(&(first.digest, Step::Resumed(1_900_000))));
     assert_eq!(store.check().unwrap(), Vec::<String>::new());
 }
 
@@ -242,4 +243,32 @@ async fn artifacts_and_strange_layers_are_refused_before_anything_is_fetched() {
         assert_eq!(error.kind(), Kind::Unsupported, "{error}");
         assert!(source.asked().is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_said_and_what_has_arrived_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mount = |arguments: &[&str]| {
+        let done = std::process::Command::new(arguments[0])
+            .args(&arguments[1..])
+            .arg(folder.path())
+            .stderr(std::process::Stdio::null())
+            .status();
+        done.is_ok_and(|status| status.success())
+    };
+    if !mount(&["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs"]) {
+        return; // Only root can.
+    }
+    let store = cove_engine::Store::open(cove_engine::Places::under(folder.path())).unwrap();
+    let error = pull(&store, &three_layers(), "app").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NoSpace, "{error}");
+    assert!(error.to_string().contains("make room"), "{error}");
+    assert!(store.images().unwrap().is_empty());
+    assert!(mount(&["mount", "-o", "remount,size=32m"]));
+    let source = three_layers();
+    let notes = Notes::default();
+    pull_with(&store, &source, "app", ReceiveOptions::default(), &notes).await.unwrap();
+    assert!(notes.0.lock().unwrap().iter().any(|(_, step)| matches!(step, Step::Resumed(_))));
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert!(mount(&["umount", "-l"]));
 }
