@@ -422,6 +422,12 @@ impl<'a> Unpacker<'a> {
             Err(Errno::EXIST) => Kind::File,
             Err(error) => return Err(failed("make the whiteout", &self.path(parent, name), error)),
         };
+        if let Some(folder) = self.tree.folder_mut(parent)
+            && !folder.has_whiteouts
+        {
+            folder.has_whiteouts = true;
+            self.attributes.expect_whiteouts(directory.as_fd(), &self.tree.path(parent))?;
+        }
         self.add(parent, name, kind, true).map(drop)
     }
 

@@ -108,6 +108,12 @@ impl Attributes {
         name.strip_prefix(self.overlay.prefix()).is_some_and(|rest| !rest.starts_with(b"overlay."))
     }
 
+    /// Makes overlayfs expect whiteouts in a folder: "copied up, from nobody knows where" in its words.
+    pub(super) fn expect_whiteouts(&self, folder: BorrowedFd<'_>, path: &[u8]) -> Result<(), UnpackError> {
+        rustix::fs::fsetxattr(folder, self.overlay.origin(), b"", XattrFlags::empty())
+            .map_err(|error| failed("mark the folder of a whiteout", path, error))
+    }
+
     /// Hides what is below a folder.
     pub(super) fn make_opaque(&self, folder: BorrowedFd<'_>, path: &[u8]) -> Result<(), UnpackError> {
         rustix::fs::fsetxattr(folder, self.overlay.opaque(), b"y", XattrFlags::empty())

@@ -67,6 +67,15 @@ impl OverlayXattr {
         }
     }
 
+    /// The one that, empty, tells overlayfs to look for whiteouts in a folder even if no other layer has it: else it
+    /// would list them.
+    pub fn origin(self) -> &'static str {
+        match self {
+            OverlayXattr::Trusted => "trusted.overlay.origin",
+            OverlayXattr::User => "user.overlay.origin",
+        }
+    }
+
     /// The one that makes a folder hide what is below it, with the value `y`.
     pub fn opaque(self) -> &'static str {
         match self {

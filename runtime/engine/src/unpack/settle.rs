@@ -16,7 +16,7 @@ use super::attributes::{Attributes, DEFAULT_ACL, On, failed};
 use super::below::{Below, Found, Layer, file_type, is_whiteout};
 use super::copy_up::{copy_attributes, copy_up};
 use super::tree::{path_buf, split_first, split_last};
-use super::{LinkBelow, Problem, UnpackError, UnpackOptions, Unpacked};
+use super::{Problem, UnpackError, UnpackOptions, Unpacked};
 
 /// As many links as the kernel follows.
 const LINKS: u32 = 40;
@@ -34,12 +34,16 @@ pub fn settle(
         own: Layer::open(folder, options.overlay).map_err(open)?,
         below: Below::open(below, options.overlay).map_err(open)?,
         attributes: Attributes::new(options),
-        implied: unpacked.implied.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
-        links: unpacked.links_below.clone(),
+        implied: unpacked.implied.iter().map(|path| bytes(path)).collect(),
+        attributeless: BTreeSet::new(),
+        links: unpacked.links_below.iter().map(|link| (bytes(&link.path), bytes(&link.target))).collect(),
         finish: BTreeMap::new(),
         copied: HashSet::new(),
     };
     while let Some(path) = settler.implied.pop_first() {
+        settler.settle_link(path)?;
+    }
+    while let Some(path) = settler.attributeless.pop_first() {
         settler.settle_folder(&path)?;
     }
     settler.make_links()?;
@@ -58,7 +62,11 @@ struct Settler {
     attributes: Attributes,
     /// Implied folders that were not looked at yet.
     implied: BTreeSet<Vec<u8>>,
-    links: Vec<LinkBelow>,
+    /// Implied folders that are no links below, but have no attributes yet. They get them when everything is in its
+    /// place: what moves may bring whiteouts along.
+    attributeless: BTreeSet<Vec<u8>>,
+    /// Hard links to make, and where they lead.
+    links: BTreeMap<Vec<u8>, Vec<u8>>,
     finish: BTreeMap<Vec<u8>, Finish>,
     /// Files of lower layers that are in this layer now, at their own paths.
     copied: HashSet<Vec<u8>>,
@@ -73,21 +81,27 @@ enum Place {
 }
 
 impl Settler {
+    fn settle_link(&mut self, path: Vec<u8>) -> Result<(), UnpackError> {
+        let found = self.below.find(&path).map_err(|error| failed("look below at", &path, error))?;
+        if let Found::Other(layer, stat) = found
+            && file_type(&stat) == FileType::Symlink
+        {
+            let failure = |error| failed("read the link", &path, error);
+            let target = self.below.layer(layer).link(&path).map_err(failure)?;
+            // The folder must not stand in the link's own way.
+            if let Place::Folder(to) = self.place(split_last(&path).0, &target, &path)? {
+                return self.redirect(&path, &to);
+            }
+        }
+        // What is no folder below is hidden by the folder, as overlayfs does it; so is a link that leads to no folder.
+        self.attributeless.insert(path);
+        Ok(())
+    }
+
     fn settle_folder(&mut self, path: &[u8]) -> Result<(), UnpackError> {
         match self.below.find(path).map_err(|error| failed("look below at", path, error))? {
-            // Something that is no folder is hidden by the folder, as overlayfs does it.
-            Found::Nothing => Ok(()),
             Found::Folder(layers) => self.take_attributes(path, layers[0]),
-            Found::Other(layer, stat) if file_type(&stat) == FileType::Symlink => {
-                let target =
-                    self.below.layer(layer).link(path).map_err(|error| failed("read the link", path, error))?;
-                // The folder must not stand in the link's own way.
-                match self.place(split_last(path).0, &target, path)? {
-                    Place::Folder(to) => self.redirect(path, &to),
-                    Place::Nowhere => Ok(()),
-                }
-            }
-            Found::Other(..) => Ok(()),
+            Found::Nothing | Found::Other(..) => Ok(()),
         }
     }
 
@@ -146,7 +160,7 @@ impl Settler {
     fn step(&mut self, path: &[u8], hidden: &[u8]) -> Result<Step, UnpackError> {
         let failure = |error| failed("look at", path, error);
         let own = self.own.stat(path).map_err(failure)?;
-        let is_open = path == hidden || self.implied.contains(path);
+        let is_open = path == hidden || self.implied.contains(path) || self.attributeless.contains(path);
         match &own {
             Some(stat) if is_whiteout(stat) => return Ok(Step::NoFolder),
             Some(stat) if file_type(stat) == FileType::Symlink => {
@@ -248,6 +262,9 @@ impl Settler {
             let (old, new) = (join(from, name), join(to, name));
             let Some(moved) = self.own.stat(&old).map_err(failure)? else { continue };
             let is_folder = file_type(&moved) == FileType::Directory;
+            if is_whiteout(&moved) {
+                self.attributes.expect_whiteouts(target.as_fd(), to)?;
+            }
             let rename = || rustix::fs::renameat_with(&source, name, &target, name, RenameFlags::NOREPLACE);
             match self.own.stat(&new).map_err(failure)? {
                 None => {
@@ -262,6 +279,7 @@ impl Settler {
                         if is_whiteout(&moved) {
                             let folder = self.own.folder(&new).map_err(failure)?;
                             self.attributes.make_opaque(folder.as_fd(), &new)?;
+                            self.forget_inside(&new);
                         }
                         rustix::fs::unlinkat(&source, name, AtFlags::empty()).map_err(failure)?;
                     }
@@ -285,8 +303,8 @@ impl Settler {
 
     /// A folder that the layer names in two ways: an entry of its own counts more than none.
     fn unite(&mut self, old: &[u8], stat: &rustix::fs::Stat, new: &[u8]) -> Result<(), UnpackError> {
-        let is_implied = self.implied.remove(old);
-        if is_implied || !self.implied.remove(new) {
+        let is_implied = self.implied.remove(old) || self.attributeless.remove(old);
+        if is_implied || !(self.implied.remove(new) || self.attributeless.remove(new)) {
             return Ok(());
         }
         let failure = |error| failed("take over the attributes of", new, error);
@@ -323,54 +341,56 @@ impl Settler {
             self.finish.remove(folder);
         }
         self.forget_inside(path);
-        self.links.retain(|link| !is_inside(link.path.as_os_str().as_bytes(), path));
+        for link in within(self.links.range(path.to_vec()..).map(|(path, _)| path), path) {
+            self.links.remove(&link);
+        }
         Ok(())
     }
 
     /// A folder that is cut off from below needs nothing from there, nor does what is in it.
     fn forget_inside(&mut self, path: &[u8]) {
-        self.implied.retain(|implied| implied != path && !is_inside(implied, path));
+        for set in [&mut self.implied, &mut self.attributeless] {
+            for path in within(set.range(path.to_vec()..), path) {
+                set.remove(&path);
+            }
+        }
     }
 
     /// Follows a move in all that is remembered by path.
     fn rename_prefix(&mut self, from: &[u8], to: &[u8]) {
-        let renamed = |path: &[u8]| {
-            let is_moved = path == from || is_inside(path, from);
-            is_moved.then(|| [to, &path[from.len()..]].concat())
-        };
-        let moved: Vec<Vec<u8>> = self.implied.iter().filter(|path| renamed(path).is_some()).cloned().collect();
+        let renamed = |path: &[u8]| [to, &path[from.len()..]].concat();
+        let mut moved = within(self.implied.range(from.to_vec()..), from);
+        moved.extend(within(self.attributeless.range(from.to_vec()..), from));
         for path in moved {
             self.implied.remove(&path);
-            self.implied.extend(renamed(&path));
+            self.attributeless.remove(&path);
+            self.implied.insert(renamed(&path));
         }
-        let moved: Vec<Vec<u8>> = self.finish.keys().filter(|path| renamed(path).is_some()).cloned().collect();
-        for path in moved {
-            if let (Some(finish), Some(path)) = (self.finish.remove(&path), renamed(&path)) {
-                self.finish.insert(path, finish);
+        for path in within(self.finish.range(from.to_vec()..).map(|(path, _)| path), from) {
+            if let Some(finish) = self.finish.remove(&path) {
+                self.finish.insert(renamed(&path), finish);
             }
         }
-        for link in &mut self.links {
-            if let Some(path) = renamed(link.path.as_os_str().as_bytes()) {
-                link.path = path_buf(&path);
+        for path in within(self.links.range(from.to_vec()..).map(|(path, _)| path), from) {
+            if let Some(target) = self.links.remove(&path) {
+                self.links.insert(renamed(&path), target);
             }
         }
     }
 
     fn make_links(&mut self) -> Result<(), UnpackError> {
         let links = std::mem::take(&mut self.links);
-        let taken: HashSet<Vec<u8>> = links.iter().map(|link| link.path.as_os_str().as_bytes().to_vec()).collect();
-        for link in &links {
-            self.make_link(link, &taken)?;
+        for (path, target) in &links {
+            self.make_link(path, target, &links)?;
         }
         Ok(())
     }
 
     /// Makes a hard link to a file of a lower layer: the file comes into this layer, at both of its names.
-    fn make_link(&mut self, link: &LinkBelow, taken: &HashSet<Vec<u8>>) -> Result<(), UnpackError> {
-        let path = link.path.as_os_str().as_bytes();
-        let refuse = |problem| UnpackError::Entry { path: link.path.clone(), problem };
+    fn make_link(&mut self, path: &[u8], target: &[u8], links: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), UnpackError> {
+        let refuse = |problem| UnpackError::Entry { path: path_buf(path), problem };
         let failure = |error| failed("make the hard link", path, error);
-        let (parent, last) = split_last(link.target.as_os_str().as_bytes());
+        let (parent, last) = split_last(target);
         let Place::Folder(parent) = self.place(b"", parent, b"")? else { return Err(refuse(Problem::LinkTarget)) };
         let target = join(&parent, last);
         let (link_parent, name) = split_last(path);
@@ -387,7 +407,7 @@ impl Settler {
             };
             let from = self.below.layer(layer).folder(&parent).map_err(failure)?;
             // A later entry has taken the name of the file: then this link is all that is left of it.
-            if taken.contains(&target) || self.own.stat(&target).map_err(failure)?.is_some() {
+            if links.contains_key(&target) || self.own.stat(&target).map_err(failure)?.is_some() {
                 return copy_up(&self.attributes, &from, last, &stat, &folder, name, path).map(drop);
             }
             self.touch(&parent)?;
@@ -435,6 +455,17 @@ fn times_of(stat: &rustix::fs::Stat) -> Timestamps {
 
 fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder.is_empty() { name.to_vec() } else { [folder, &b"/"[..], name].concat() }
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+/// Those of the sorted paths, which begin with `folder` or after it, that are `folder` or inside of it.
+fn within<'a>(paths: impl Iterator<Item = &'a Vec<u8>>, folder: &[u8]) -> Vec<Vec<u8>> {
+    // `folder-x` sorts between `folder` and `folder/x`.
+    let paths = paths.take_while(|path| path.starts_with(folder));
+    paths.filter(|path| path.as_slice() == folder || is_inside(path, folder)).cloned().collect()
 }
 
 fn is_inside(path: &[u8], folder: &[u8]) -> bool {

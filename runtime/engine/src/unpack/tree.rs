@@ -52,6 +52,8 @@ pub(super) struct Folder {
     /// The layer has an entry for it.
     pub(super) carried: bool,
     pub(super) opaque: bool,
+    /// Marked as a folder that has whiteouts.
+    pub(super) has_whiteouts: bool,
     pub(super) gid: u32,
     pub(super) depth: u32,
     /// Bytes of its path from the root.

@@ -1,0 +1,12 @@
+//! Unpacking layers: what GNU tar makes of them, what attackers make of them, and what lies below them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod ambiguity;
+mod attack;
+mod bombs;
+mod builder;
+mod compression;
+mod differential;
+mod layers;
+mod listing;
+mod overlay;
