@@ -133,6 +133,20 @@ impl Cmd {
         self.run().fails()
     }
 
+    /// Runs the program, which must succeed, for a benchmark: its output goes nowhere, and the time is exact.
+    /// `started` learns its process id.
+    pub fn time(&self, started: impl FnOnce(u32)) -> Duration {
+        let start = Instant::now();
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start `{self}`: {error}"));
+        started(child.id());
+        let status = child.wait().expect("wait for a child");
+        let took = start.elapsed();
+        assert!(status.success(), "`{self}` ended with {status}");
+        took
+    }
+
     /// Starts the program and leaves it running; its output goes to the file `log`. The program ends when the
     /// [`Process`] is dropped, and also if this test program dies.
     pub fn start(&self, log: &Path) -> Process {

@@ -1,5 +1,6 @@
 //! A dockerd of one's own.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::{Cmd, Containerd, Process, Scratch};
@@ -40,6 +41,11 @@ impl Dockerd {
         let info = Cmd::new("docker").args(["--host", &dockerd.host(), "info"]);
         dockerd.process.wait_ready(Duration::from_secs(60), || info.run().succeeded());
         dockerd
+    }
+
+    /// The folder of its images.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
     }
 
     /// What `docker --host` takes.

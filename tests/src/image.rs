@@ -134,6 +134,11 @@ impl Image {
         archive_of(&self.layout())
     }
 
+    /// The uncompressed layers, the lowest first.
+    pub fn layers(&self) -> &[PathBuf] {
+        &self.layers
+    }
+
     fn config(&self) -> Vec<u8> {
         let diff_ids: Vec<_> = self.layers.iter().map(|layer| sha256_of_file(layer)).collect();
         let history: Vec<_> =
@@ -201,6 +206,16 @@ impl Index {
 
     /// An OCI archive with this index as `latest`.
     pub fn oci_archive(&self) -> PathBuf {
+        archive_of(&self.layout())
+    }
+
+    /// An archive as docker saves it when it keeps images in containerd's store: an OCI layout that says the whole name.
+    pub fn archive_named(&self, reference: &str) -> PathBuf {
+        let index = self.layout().join("index.json");
+        let text = fs::read_to_string(&index).expect("read the layout's index");
+        let mut value: Value = serde_json::from_str(&text).expect("it is JSON");
+        value["manifests"][0]["annotations"]["io.containerd.image.name"] = reference.into();
+        fs::write(&index, value.to_string()).expect("write the layout's index");
         archive_of(&self.layout())
     }
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod authority;
+pub mod benchmarks;
 pub mod clients;
 mod command;
 mod conformance;
@@ -15,18 +16,25 @@ mod containerd;
 mod debian;
 mod dice;
 mod digest;
+mod distribution;
 mod dockerd;
 mod image;
+mod layers;
 mod loop_disk;
+mod makers;
+mod nasty;
+mod ordinary;
 mod port;
 mod postgres;
 mod process;
+mod proxy;
 mod pusher;
 mod registry;
 pub mod rights;
 mod s3;
 mod scratch;
 mod server;
+mod tree;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -38,17 +46,24 @@ pub use containerd::Containerd;
 pub use debian::debian;
 pub use dice::Dice;
 pub use digest::{sha256, sha256_of_file};
+pub use distribution::Distribution;
 pub use dockerd::Dockerd;
 pub use image::{Artifact, Image, Index, Noise};
+pub use layers::{large_files, many_files};
 pub use loop_disk::LoopDisk;
+pub use makers::{MAKERS, Makers};
+pub use nasty::{nastier_image, nasty_image};
+pub use ordinary::Ordinary;
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Process, wait_until};
+pub use proxy::{Asked, Proxy};
 pub use pusher::{Pusher, Pushers, Workload};
 pub use registry::{Answer, Login, Registry, Served, add_query, media_type};
 pub use s3::S3;
 pub use scratch::Scratch;
 pub use server::{Server, ServerBuilder};
+pub use tree::Tree;
 pub use ureq::SendBody;
 pub use wire::Wire;
 
@@ -59,11 +74,16 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// The folder that cargo builds into for this profile (`target/debug`).
+/// The folder that cargo builds into for this profile (`target/debug`, `target/release`).
 fn build_folder() -> PathBuf {
-    // This program is target/debug/deps/NAME-HASH.
+    // A test is target/debug/deps/NAME-HASH, a benchmark target/release/NAME.
     let program = std::env::current_exe().expect("the path of this program");
-    program.ancestors().nth(2).expect("a test program lies in target/debug/deps").to_owned()
+    let folder = program.parent().expect("a program lies in a folder");
+    if folder.ends_with("deps") {
+        folder.parent().expect("deps lies in a folder").to_owned()
+    } else {
+        folder.to_owned()
+    }
 }
 
 /// A folder under `target/` for what is costly to make and the same in every run.

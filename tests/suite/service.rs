@@ -1,6 +1,8 @@
 //! The server in service: what operators set, see and rely on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "service/credentials.rs"]
+mod credentials;
 #[path = "service/logs.rs"]
 mod logs;
 #[path = "service/proxies.rs"]

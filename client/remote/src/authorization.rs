@@ -41,6 +41,11 @@ impl Scopes {
         Scopes::default().and(repository, actions)
     }
 
+    /// What docker asks for before a search.
+    pub(crate) fn search() -> Self {
+        Scopes(vec!["registry:catalog:search".to_owned()])
+    }
+
     /// The same and more.
     pub(crate) fn and(&self, repository: &RepositoryName, actions: &[Action]) -> Self {
         let actions: Actions = actions.iter().copied().collect();

@@ -58,7 +58,13 @@ impl Client {
         let mut url = endpoint.host.base.clone();
         url.set_path("/v1/search");
         url.query_pairs_mut().append_pair("q", term).append_pair("n", &limit.to_string());
-        let request = Request::new(Method::GET, url, &Scopes::default());
+        // Registries answer a search without credentials, with what everybody may see; so whoever has some asks for the
+        // challenge first, as docker does.
+        if endpoint.credential().await?.is_some() {
+            let base = Request::new(Method::GET, endpoint.host.base.clone(), &Scopes::default());
+            endpoint.challenge(&base).await?;
+        }
+        let request = Request::new(Method::GET, url, &Scopes::search());
         let (_, body) = endpoint.fetch(&request, ANSWER_LIMIT).await?;
         let answer: Answer = serde_json::from_slice(&body)
             .map_err(|error| Error::Protocol { url: ShownUrl::from(&request.url), reason: error.to_string() })?;

@@ -126,3 +126,149 @@ async fn resolve(url: &Url) -> Option<Vec<Reach>> {
     let reaches: Vec<Reach> = found.map(|address| Reach::of(address.ip())).collect();
     (!reaches.is_empty()).then_some(reaches)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::registries::{Access, ConfigPaths, Registries};
+    use crate::{Client, NoCredentials};
+
+    fn at(base: &str) -> Arc<Endpoint> {
+        let registries = Registries::load(&ConfigPaths::default()).unwrap();
+        let client = Client::new(registries, Arc::new(NoCredentials), "cove/test").unwrap();
+        let registry = "registry.example".parse().unwrap();
+        let mut host = client.origin(&registry, Access::Pull).unwrap();
+        host.base = base.parse().unwrap();
+        client.endpoint(&registry, None, host)
+    }
+
+    /// Realms that a registry on the internet must not get credentials sent to.
+    const EVIL: &[&str] = &[
+        "http://registry.example/token",
+        "http://registry.example:443/token",
+        "http://8.8.8.8/token",
+        "http://evil.example/token",
+        "http://localhost/token",
+        "http://127.0.0.1/token",
+        "https://localhost/token",
+        "https://localhost./token",
+        "https://sub.localhost/token",
+        "https://127.0.0.1/token",
+        "https://127.0.0.1:5000/token",
+        "https://127.1/token",
+        "https://2130706433/token",
+        "https://0x7f000001/token",
+        "https://017700000001/token",
+        "https://0.0.0.0/token",
+        "https://0/token",
+        "https://[::1]/token",
+        "https://[::]/token",
+        "https://[::ffff:127.0.0.1]/token",
+        "https://[::ffff:7f00:1]/token",
+        "https://[::127.0.0.1]/token",
+        "https://[64:ff9b::7f00:1]/token",
+        "https://[2002:7f00:1::]/token",
+        "https://169.254.169.254/latest/meta-data/",
+        "http://169.254.169.254/latest/meta-data/",
+        "https://2852039166/",
+        "https://0xa9.0xfe.0xa9.0xfe/",
+        "https://[::ffff:169.254.169.254]/",
+        "https://[fe80::1]/token",
+        "https://[fd00:ec2::254]/token",
+        "https://10.0.0.1/token",
+        "https://172.16.0.1/token",
+        "https://192.168.1.1/token",
+        "https://192.168.257/token",
+        "https://100.64.0.1/token",
+        "https://[fec0::1]/token",
+        "https://224.0.0.1/token",
+        "https://255.255.255.255/token",
+        "https://198.18.0.1/token",
+        "https://[ff02::1]/token",
+        "https://user@auth.example/token",
+        "https://user:password@auth.example/token",
+        "https://registry.example@127.0.0.1/token",
+        "ftp://registry.example/token",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1:25/",
+        "unix:///run/docker.sock",
+        "javascript:alert(1)",
+        "data:application/json,{}",
+    ];
+
+    #[tokio::test]
+    async fn credentials_of_a_public_registry_go_nowhere_else() {
+        for base in ["https://registry.example/v2/", "https://8.8.4.4/v2/"] {
+            let endpoint = at(base);
+            for realm in EVIL {
+                let refused = endpoint.way_to_realm(&realm.parse().unwrap()).await;
+                assert!(matches!(refused, Err(Error::Realm { .. })), "{base} {realm}");
+            }
+            for realm in ["https://auth.example/token", "https://1.1.1.1/token", "https://registry.example:5001/token"]
+            {
+                assert!(endpoint.way_to_realm(&realm.parse().unwrap()).await.is_ok(), "{base} {realm}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_led_into_ones_own_network() {
+        let endpoint = at("https://registry.example/v2/");
+        let from = endpoint.host.base.clone();
+        for to in EVIL {
+            let refused = endpoint.stranger(&from, &to.parse().unwrap()).await;
+            assert!(matches!(refused, Err(Error::Redirect { .. })), "{to}");
+        }
+        // What leads out of https may not lead on to http either.
+        let far = "https://storage.example/".parse().unwrap();
+        assert!(endpoint.stranger(&from, &far).await.is_ok());
+        assert!(endpoint.stranger(&far, &"http://storage.example/".parse().unwrap()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn realms_beside_a_private_registry_are_fine() {
+        for (base, realm, fine) in [
+            ("https://10.0.0.1/v2/", "https://10.0.0.2/token", true),
+            ("https://10.0.0.1/v2/", "https://192.168.0.2/token", true),
+            ("https://10.0.0.1/v2/", "https://127.0.0.1/token", false),
+            ("https://10.0.0.1/v2/", "https://169.254.169.254/", false),
+            ("http://10.0.0.1:5000/v2/", "http://10.0.0.1:5001/token", true),
+            ("http://10.0.0.1:5000/v2/", "http://10.0.0.2:5001/token", false),
+            ("http://127.0.0.1:5000/v2/", "http://127.0.0.1:5001/token", true),
+            ("http://127.0.0.1:5000/v2/", "http://localhost:5001/token", true),
+            ("http://127.0.0.1:5000/v2/", "https://10.0.0.1/token", true),
+            ("http://127.0.0.1:5000/v2/", "http://10.0.0.1/token", false),
+            ("http://127.0.0.1:5000/v2/", "https://169.254.169.254/", false),
+            ("https://127.0.0.1:5000/v2/", "http://127.0.0.1:5000/token", false),
+        ] {
+            let way = at(base).way_to_realm(&realm.parse().unwrap()).await;
+            assert_eq!(way.is_ok(), fine, "{base} {realm}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_registry_whose_name_changes_its_mind_gains_nothing() {
+        let endpoint = at("https://127.0.0.1:5000/v2/");
+        // It has answered from the internet, and now its name leads here.
+        *endpoint.answered_at.lock().unwrap() = Some(Reach::Public);
+        assert!(endpoint.way_to_realm(&"https://10.0.0.1/token".parse().unwrap()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn strangers_get_neither_the_users_certificate_nor_leniency() {
+        let endpoint = at("https://registry.example/v2/");
+        let mut host = endpoint.host.clone();
+        host.skip_verify = true;
+        host.client_certificates = vec![crate::ClientCertificate { certificate: "/certificate".into(), key: None }];
+        let registries = Registries::load(&ConfigPaths::default()).unwrap();
+        let client = Client::new(registries, Arc::new(NoCredentials), "cove/test").unwrap();
+        let endpoint = client.endpoint(&"registry.example".parse().unwrap(), None, host);
+        let way = endpoint.way_to(&"https://storage.example/".parse().unwrap()).await.unwrap();
+        assert!(!way.insecure && way.client_certificate.is_none() && way.led_from == Some(Reach::Public));
+        let way = endpoint.way_to(&"https://registry.example:444/".parse().unwrap()).await.unwrap();
+        assert!(way.client_certificate.is_none());
+    }
+}

@@ -146,12 +146,15 @@ fn is_about_trust(error: &(dyn StdError + 'static)) -> bool {
 fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        let tls = error.downcast_ref::<rustls::Error>().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
-        if tls.is_some() {
-            return tls;
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
         }
-        next = error.source();
+        // What is wrapped in an I/O error is not its source but its inside, and may be wrapped again.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     None
 }
@@ -174,4 +177,22 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
         next = error.source();
     }
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_are_checked_when_they_are_connected_to() {
+        let resolve = async |from, proxies: &[&str]| {
+            let proxies = proxies.iter().map(|name| (*name).to_owned()).collect();
+            CarefulResolver { from, proxies }.resolve("localhost".parse().unwrap()).await.is_ok()
+        };
+        assert!(!resolve(Reach::Public, &[]).await);
+        assert!(!resolve(Reach::Private, &[]).await);
+        assert!(resolve(Reach::Loopback, &[]).await);
+        assert!(resolve(Reach::Public, &["localhost"]).await);
+    }
 }

@@ -135,26 +135,27 @@ impl<'a> Upload<'a> {
             progress.step(self.blob, Step::Resumed(self.offset));
         }
         let resumed_at = self.offset;
-        let mut failures = 0;
+        // Only what was never reached before is progress: a registry that forgets and forgets is given up.
+        let (mut furthest, mut failures) = (self.offset, 0);
         loop {
-            let before = self.offset;
-            let failure = match self.send_rest(source, progress).await {
+            let error = match self.send_rest(source, progress).await {
                 Ok(()) => return Ok(self.blob.size - resumed_at),
-                Err(failure) => failure,
-            };
-            let error = match failure {
-                Failure::Source(error) => {
+                Err(Failure::Target(error)) => error,
+                Err(Failure::Source(error)) => {
                     if error.kind() == Kind::Corrupt {
                         self.cancel().await;
                     }
                     return Err(error.about(&self.blob.digest));
                 }
-                Failure::Target(error) => error,
             };
-            failures = if self.offset > before { 1 } else { failures + 1 };
+            failures = if self.offset > furthest { 1 } else { failures + 1 };
+            furthest = furthest.max(self.offset);
             self.recover(error, failures, progress)
                 .await
                 .map_err(|error| error.on(Side::Target).about(&self.blob.digest))?;
+            if self.offset > furthest {
+                (furthest, failures) = (self.offset, 0);
+            }
         }
     }
 
@@ -164,9 +165,9 @@ impl<'a> Upload<'a> {
         let is_stale = self.verifier.is_none();
         match error.status() {
             Some(StatusCode::PAYLOAD_TOO_LARGE) => {
-                let present = self.chunk.unwrap_or(u64::MAX);
+                let present = self.chunk.unwrap_or(u64::MAX).min(self.blob.size);
                 let smaller = CHUNKS.into_iter().find(|size| *size < present && *size >= self.chunk_minimum);
-                self.chunk = Some(smaller.filter(|size| *size < self.blob.size).ok_or(error)?);
+                self.chunk = Some(smaller.ok_or(error)?);
             }
             // The upload is gone, or what an earlier command sent was not good: once more from the beginning.
             Some(StatusCode::NOT_FOUND) if failures < self.endpoint.shared.patience.attempts => {
@@ -181,12 +182,21 @@ impl<'a> Upload<'a> {
             _ => self.endpoint.pause(failures, error, Some(told)).await?,
         }
         match self.endpoint.retry(Some(told), || self.status()).await? {
-            Some((url, offset)) if offset <= self.blob.size => {
+            Some((url, offset)) if offset <= self.verified() => {
                 self.move_to(url);
                 self.offset = offset;
                 Ok(())
             }
             _ => self.begin_anew(told).await,
+        }
+    }
+
+    /// How far an upload can be taken up: what was never sent from here cannot be verified here. An upload that an
+    /// earlier command began is verified by the registry alone.
+    fn verified(&self) -> u64 {
+        match &self.verifier {
+            Some(verifier) => verifier.lock().unwrap_or_else(PoisonError::into_inner).seen(),
+            None => self.blob.size,
         }
     }
 

@@ -1,5 +1,5 @@
 //! Docker's file of credentials as docker, podman and their helpers leave it, and as we leave it to them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -115,7 +115,56 @@ fn every_form_that_docker_has_written_is_read() {
         ("example.com", None),
     ] {
         assert_eq!(config.find(&registry(name)).unwrap(), expected, "{name}");
+        let any = "some/where".parse().unwrap();
+        assert_eq!(config.find_for(&registry(name), &any).unwrap(), expected, "{name}");
     }
+}
+
+/// What the next test looks at, in a process with its own variables.
+#[test]
+fn print_paths() {
+    if std::env::var_os("COVE_TEST_PATHS").is_some() {
+        println!("{:?}", CredentialPaths::of_this_user().map_err(|error| error.to_string()));
+        println!("{:?}", cove_remote::ConfigPaths::of_this_user());
+    }
+}
+
+#[test]
+fn files_are_where_docker_and_podman_have_them() {
+    let print = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "print_paths", "--nocapture"]).env_clear().env("COVE_TEST_PATHS", "1");
+        String::from_utf8(command.envs(variables.iter().copied()).output().unwrap().stdout).unwrap()
+    };
+    let plain = print(&[("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/7")]);
+    assert!(plain.contains(r#"docker: "/home/a/.docker/config.json""#), "{plain}");
+    let podman = r#"podman: ["/run/user/7/containers/auth.json", "/home/a/.config/containers/auth.json"]"#;
+    assert!(plain.contains(podman), "{plain}");
+    assert!(plain.contains(r#"cove: ["/etc/cove/cove.toml", "/home/a/.config/cove/cove.toml"]"#), "{plain}");
+    let conf = r#"registries_conf: ["/home/a/.config/containers/registries.conf", "/etc/containers/registries.conf"]"#;
+    assert!(plain.contains(conf) && plain.contains(r#""/home/a/.docker/certs.d", "/etc/docker/certs.d""#), "{plain}");
+    let told = print(&[
+        ("DOCKER_CONFIG", "/d"),
+        ("REGISTRY_AUTH_FILE", "/r"),
+        ("XDG_CONFIG_HOME", "/x"),
+        ("COVE_CONFIG", "/c.toml"),
+        ("CONTAINERS_REGISTRIES_CONF", "/conf"),
+        ("COVE_DEFAULT_REGISTRY", "hub.example.com"),
+        ("COVE_INSECURE_REGISTRIES", "a,b"),
+        ("COVE_REGISTRY_MIRRORS", "https://m"),
+    ]);
+    for part in [
+        r#"docker: "/d/config.json""#,
+        r#"podman: ["/r", "/run/containers/0/auth.json", "/x/containers/auth.json"]"#,
+        r#"cove: ["/c.toml"]"#,
+        r#"registries_conf: ["/conf"]"#,
+        r#"default_registry: Some("hub.example.com")"#,
+        r#"insecure_registries: Some("a,b")"#,
+        r#"registry_mirrors: Some("https://m")"#,
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(print(&[]).contains("set HOME or DOCKER_CONFIG"));
 }
 
 #[test]
@@ -275,6 +324,7 @@ fn podmans_file_is_asked_where_dockers_has_nothing() {
         assert_eq!(found.username(), Some(user), "{repository}");
     }
     let hub = RegistryName::docker_hub();
+    assert_eq!(config.find(&hub).unwrap(), None, "podman's key for a namespace is for that only");
     assert_eq!(config.find_for(&hub, &"team/app".parse().unwrap()).unwrap(), Some(password("docker", "hub")));
     assert_eq!(config.find_for(&hub, &"library/debian".parse().unwrap()).unwrap(), None);
     let text = std::fs::read_to_string(home.podman()).unwrap();

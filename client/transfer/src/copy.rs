@@ -67,6 +67,7 @@ pub async fn copy<S: Source, T: Target>(
     let plan = Plan::read(source, &root, &options.platforms).await?;
     for image in plan.images() {
         progress.image(image);
+        target.expect(image).await?;
     }
     let wanted = stream::iter(plan.blobs()?.into_iter().map(Ok));
     let blobs = place(source, target, wanted, options.blobs_at_once, progress).await?;

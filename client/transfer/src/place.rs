@@ -1,6 +1,7 @@
 //! The two traits: where content comes from and where it goes.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -33,6 +34,12 @@ pub trait Source: Send + Sync {
     /// was; an error is final.
     fn blob(&self, blob: &Descriptor, offset: u64) -> impl Future<Output = Result<ByteStream, Error>> + Send;
 
+    /// A file on this machine that holds exactly the blob's bytes and that nobody will change: a target may link to
+    /// it instead of copying. It verifies the bytes all the same.
+    fn file(&self, _blob: &Digest) -> Option<PathBuf> {
+        None
+    }
+
     /// Repositories that are known to hold a blob.
     fn origins(&self, _blob: &Digest) -> Vec<Origin> {
         Vec::new()
@@ -58,6 +65,12 @@ pub trait Target: Send + Sync {
         root: &Descriptor,
         reference: &ManifestReference,
     ) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// The copy has settled on an image (or on one of several) whose blobs come next: a target that cannot take it
+    /// says so before anything is sent, and one that works on blobs can see what they belong to.
+    fn expect(&self, _image: &Manifest) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
+    }
 
     /// Sees to it that a blob is there: finds it, takes it from elsewhere, or asks the source for the bytes that are
     /// missing, and verifies them.

@@ -1,7 +1,7 @@
 //! The benchmark of the registry: `cove-server` as it comes (token service, durable writes), distribution's
 //! registry without authentication, and nginx with the same answers as files, in turn, on one machine and in one run.
 //!
-//! `tests/bench/registry.sh` installs and builds what it needs and runs it. Run completely it writes
+//! `tests/bench/registry.sh` installs and builds what it needs and runs it. Run completely it writes its section of
 //! BENCHMARKS.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
@@ -125,9 +125,8 @@ fn main() {
     let table = report.table();
     println!("\n{table}");
     if options.complete {
-        let page = report.page(&options.peers, &table, options.rounds, options.time);
-        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../BENCHMARKS.md"));
-        std::fs::write(&path, page).expect("write BENCHMARKS.md");
+        let section = report.section(&options.peers, &table, options.rounds, options.time);
+        cove_tests::benchmarks::write_section("The registry", &section);
         println!("written to BENCHMARKS.md");
     }
 }

@@ -3,11 +3,9 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use cove_tests::benchmarks::{Watch, children};
 use cove_tests::{Cmd, Login, Process, Registry, Scratch, free_port, tool};
 
 use crate::content::{Content, REPOSITORY};
@@ -127,40 +125,8 @@ impl Peer {
 
     /// Watches the memory from now on.
     pub fn watch(&self) -> Watch {
-        let (id, stop) = (self.process.id(), Arc::new(AtomicBool::new(false)));
-        let stopped = stop.clone();
-        let thread = thread::spawn(move || {
-            let mut peak = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                peak = peak.max(private_kilobytes(id));
-                thread::sleep(Duration::from_millis(50));
-            }
-            peak
-        });
-        Watch { stop, thread }
+        Watch::of(self.process.id())
     }
-}
-
-/// Looks at a server's memory 20 times a second.
-pub struct Watch {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<u64>,
-}
-
-impl Watch {
-    /// The most that was seen, in MB.
-    pub fn peak(self) -> f64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the watcher ends well") as f64 * 1024.0 / 1e6
-    }
-}
-
-/// What nobody else shares of the memory of a process and of those that it has started.
-fn private_kilobytes(id: u32) -> u64 {
-    let kilobytes = |line: &str| line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
-    let lines = std::fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap_or_default();
-    let own = lines.lines().filter(|line| line.starts_with("Private_Clean") || line.starts_with("Private_Dirty"));
-    own.filter_map(kilobytes).sum::<u64>() + children(id).into_iter().map(private_kilobytes).sum::<u64>()
 }
 
 /// Hundredths of a second (USER_HZ, which is 100 everywhere) that a process and those that it has started took.
@@ -170,11 +136,6 @@ fn ticks(id: u32) -> u64 {
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
     let own: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     own + children(id).into_iter().map(ticks).sum::<u64>()
-}
-
-fn children(id: u32) -> Vec<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-    children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
 /// The configuration in its container image, on another address and folder.

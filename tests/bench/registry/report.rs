@@ -1,8 +1,8 @@
-//! Medians, spread and ratios, as a table and as the page BENCHMARKS.md.
+//! Medians, spread and ratios, as a table and as a section of BENCHMARKS.md.
 
 use std::time::Duration;
 
-use cove_tests::Cmd;
+use cove_tests::benchmarks::{circumstances, least, median, most, shown};
 
 use crate::peers::{Entrant, Kind};
 use crate::rows::Row;
@@ -71,11 +71,9 @@ impl Report {
         line
     }
 
-    /// BENCHMARKS.md.
-    pub fn page(&self, peers: &[Entrant], table: &str, rounds: usize, time: Duration) -> String {
+    /// The section in BENCHMARKS.md.
+    pub fn section(&self, peers: &[Entrant], table: &str, rounds: usize, time: Duration) -> String {
         let versions: Vec<String> = peers.iter().map(Entrant::version).collect();
-        let revision = Cmd::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]);
-        let revision = revision.args(["describe", "--always", "--dirty"]).run().stdout.trim().to_owned();
         let ceiling = self.ceiling.map_or_else(String::new, |(ours, wrk)| {
             let (ours, wrk) = (shown(ours), shown(wrk));
             format!(
@@ -84,9 +82,7 @@ impl Report {
             )
         });
         format!(
-            "# Benchmarks
-
-Written by `tests/bench/registry.sh` (which installs and builds what it needs; `--only ROW`, `--rounds` and
+            "Written by `tests/bench/registry.sh` (which installs and builds what it needs; `--only ROW`, `--rounds` and
 `--seconds` make it shorter). Medians of {rounds} rounds of {seconds} s a figure, with the least and the most in
 parentheses; in each round every server has its turn with each row. Ratios are medians of the rounds' ratios.
 
@@ -100,65 +96,9 @@ parentheses; in each round every server has its turn with each row. Ratios are m
 - Private memory is Private_Clean + Private_Dirty of `/proc/PID/smaps_rollup`, looked at 20 times a second.
 
 {ceiling}
-| | |
-|---|---|
-| machine | {machine} |
-| date | {date} |
-| versions | {versions}; revision {revision} |
-",
+{circumstances}",
             seconds = time.as_secs_f64(),
-            machine = machine(),
-            date = Cmd::new("date").args(["-u", "+%F"]).ok(),
-            versions = versions.join(", "),
+            circumstances = circumstances(&versions.join(", ")),
         )
     }
-}
-
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-    };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let memory = field(&read("/proc/meminfo"), "MemTotal");
-    let memory = memory.split(' ').next().and_then(|kilobytes| kilobytes.parse::<f64>().ok()).unwrap_or(0.0);
-    let memory = (memory * 1024.0 / 1e9).round();
-    let folder = std::env::var("TMPDIR").unwrap_or_else(|_| "/var/tmp".to_owned());
-    let disk = Cmd::new("findmnt").args(["-n", "-o", "FSTYPE", "-T", &folder]).ok();
-    let model = field(&read("/proc/cpuinfo"), "model name");
-    let kernel = read("/proc/sys/kernel/osrelease");
-    format!("{cores} cores ({model}), {memory} GB, Linux {}, {disk}", kernel.trim())
-}
-
-fn median(figures: &[f64]) -> Option<f64> {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        odd if odd % 2 == 1 => Some(sorted[middle]),
-        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
-    }
-}
-
-fn least(figures: &[f64]) -> f64 {
-    figures.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
-fn most(figures: &[f64]) -> f64 {
-    figures.iter().copied().fold(f64::NEG_INFINITY, f64::max)
-}
-
-/// Whole numbers with thousands apart.
-fn shown(figure: f64) -> String {
-    let digits = format!("{figure:.0}");
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

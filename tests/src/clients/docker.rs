@@ -1,5 +1,6 @@
 //! docker: its client, and a daemon of our own.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Client, Pulled};
@@ -26,6 +27,16 @@ impl Docker {
     pub fn command(&self) -> Cmd {
         let command = Cmd::new("docker").env("HOME", self.folder.path()).env("DOCKER_CONFIG", self.folder.path());
         command.args(["--host", &self.daemon.host()])
+    }
+
+    /// The folder of the daemon's images.
+    pub fn data(&self) -> PathBuf {
+        self.daemon.data()
+    }
+
+    /// The folder of its configuration: `config.json` is in it.
+    pub fn configuration(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Makes the image in the daemon under a name and returns its id.

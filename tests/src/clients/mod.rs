@@ -4,6 +4,7 @@
 //! written.
 
 mod buildah;
+mod cove;
 mod crane;
 mod ctr;
 mod curl;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use crate::{Cmd, Finished, Image, Index, Login, Scratch};
 
 pub use buildah::Buildah;
+pub use cove::{Cove, diff_ids};
 pub use crane::Crane;
 pub use ctr::Ctr;
 pub use curl::Curl;
@@ -92,6 +94,7 @@ pub trait Client: Send + Sync {
 /// One of each.
 pub fn all() -> Vec<Box<dyn Client>> {
     vec![
+        Box::new(Cove::new()),
         Box::new(Docker::new()),
         Box::new(Podman::new()),
         Box::new(Buildah::new()),

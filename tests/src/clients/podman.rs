@@ -1,5 +1,7 @@
 //! podman. It builds, pushes and pulls; it runs nothing.
 
+use std::path::PathBuf;
+
 use super::{Client, Containers, Pulled};
 use crate::{Cmd, Finished, Image, Index, Login};
 
@@ -10,6 +12,11 @@ impl Podman {
     /// One that is not logged in anywhere and has no images.
     pub fn new() -> Self {
         Self(Containers::new("podman"))
+    }
+
+    /// The folder of its images.
+    pub fn data(&self) -> PathBuf {
+        self.0.folder.join("storage")
     }
 
     /// A command line, without the word that turns TLS off.

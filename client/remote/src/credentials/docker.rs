@@ -189,10 +189,12 @@ impl DockerConfig {
         let exact = repository.map(|repository| namespaced(registry, repository)).unwrap_or_default();
         let exact = exact.iter().map(String::as_str).chain([key_of(registry)]);
         let by_key = exact.filter_map(|key| auths.get_key_value(key));
-        // Older forms: those of the whole registry before those of a namespace of it, which docker takes too.
+        // Older forms: those of the whole registry before those with a path, which docker takes for all of it, and
+        // podman for that namespace only.
+        let of_docker = path == self.paths.docker;
         let old = || auths.iter().filter(|(key, _)| is_for_registry(key, registry));
         let whole = old().filter(|(key, _)| is_whole(key));
-        let partial = old().filter(|(key, _)| !is_whole(key) && repository.is_none());
+        let partial = old().filter(|(key, _)| of_docker && !is_whole(key));
         for (key, entry) in by_key.chain(whole).chain(partial) {
             if let Some(found) = entry.credential(key, path)? {
                 return Ok(Some(found));

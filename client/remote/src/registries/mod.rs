@@ -108,6 +108,9 @@ impl Registries {
     }
 
     /// Where to ask for things of the registry as a whole (`/v2/`, a search): mirrors first, the registry itself last.
+    ///
+    /// Reads the registry's folders in `certs.d`; and where ranges of addresses are listed as insecure, a host's name is
+    /// looked up. Call it off the async threads.
     pub fn hosts(&self, registry: &RegistryName, access: Access) -> Result<Vec<Host>, RegistriesError> {
         self.hosts_of(registry, None, access)
     }

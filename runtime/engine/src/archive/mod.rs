@@ -9,21 +9,18 @@ mod read;
 mod write;
 
 use std::collections::HashMap;
-use std::io::{Read as _, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use cove_oci::{Descriptor, Digest, Manifest, ManifestReference, Platform, Reference, Verifier};
 use cove_transfer::{ByteStream, Kind, Side, Source};
-use futures_util::{StreamExt, stream};
 
 use crate::Error;
+use crate::send::stream_file;
 
+pub(crate) use parse::{NewManifest, is_raw};
+pub(crate) use read::decompressed;
 pub use read::read;
 pub use write::Writer;
-
-/// Bytes that are read at once.
-const CHUNK: usize = 1024 * 1024;
 
 /// An image of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,28 +104,12 @@ impl Source for Layout {
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, cove_transfer::Error> {
         let content = self.contents.get(&blob.digest).ok_or_else(|| Error::MissingBlob(blob.digest.clone()));
         let content = content.map_err(|error| error.on(Side::Source))?;
-        file_stream(content.path.clone(), offset).map_err(|error| error.on(Side::Source).about(&blob.digest))
+        stream_file(content.path.clone(), offset, &blob.digest)
     }
-}
 
-/// The bytes of a file from an offset on, read off the async threads.
-pub(crate) fn file_stream(path: PathBuf, offset: u64) -> Result<ByteStream, Error> {
-    let mut file = fs_err::File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let stream = stream::try_unfold(file, |file| async move {
-        let read = tokio::task::spawn_blocking(move || {
-            let (mut chunk, mut file) = (Vec::with_capacity(CHUNK), file);
-            let count = file.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)?;
-            Ok::<_, std::io::Error>((count, Bytes::from(chunk), file))
-        });
-        let failed = |error: Error| error.on(Side::Source);
-        let (count, chunk, file) = match read.await {
-            Ok(result) => result.map_err(|error| failed(error.into()))?,
-            Err(_) => return Err(failed(std::io::Error::other("reading was cut off").into())),
-        };
-        Ok((count > 0).then_some((chunk, file)))
-    });
-    Ok(stream.boxed())
+    fn file(&self, blob: &Digest) -> Option<PathBuf> {
+        self.contents.get(blob).map(|content| content.path.clone())
+    }
 }
 
 #[cfg(test)]

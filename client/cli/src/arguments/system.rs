@@ -1,0 +1,69 @@
+//! Arguments of the commands about Cove itself.
+
+use clap::{Args, Subcommand};
+
+use crate::filter::Filter;
+
+/// Show the Cove version information
+#[derive(Debug, Args)]
+pub struct Version {
+    /// Format output using a custom template: 'json' or a Go template
+    #[arg(short, long, value_name = "string")]
+    pub format: Option<String>,
+}
+
+/// Display system-wide information
+#[derive(Debug, Args)]
+pub struct Info {
+    /// Format output using a custom template: 'json' or a Go template
+    #[arg(short, long, value_name = "string")]
+    pub format: Option<String>,
+}
+
+/// Show disk usage
+#[derive(Debug, Args)]
+pub struct DiskUsage {
+    /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE', where TEMPLATE is a Go template
+    #[arg(long, value_name = "string")]
+    pub format: Option<String>,
+    /// Show detailed information on space usage
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Remove unused data
+#[derive(Debug, Args)]
+pub struct SystemPrune {
+    /// Remove all unused images not just dangling ones
+    #[arg(short, long)]
+    pub all: bool,
+    /// Provide filter values (e.g. "label=<key>=<value>")
+    #[arg(long, value_name = "filter")]
+    pub filter: Vec<Filter>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    pub force: bool,
+    /// Prune anonymous volumes
+    #[arg(long)]
+    pub volumes: bool,
+}
+
+/// Generate the autocompletion script for the specified shell
+#[derive(Debug, Args)]
+pub struct Completion {
+    #[command(subcommand)]
+    pub shell: Option<Shell>,
+}
+
+/// The shells that are known.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum Shell {
+    /// Generate the autocompletion script for bash
+    Bash,
+    /// Generate the autocompletion script for fish
+    Fish,
+    /// Generate the autocompletion script for powershell
+    Powershell,
+    /// Generate the autocompletion script for zsh
+    Zsh,
+}

@@ -1,0 +1,94 @@
+//! `cove pull`
+
+use cove_engine::{ReceiveOptions, Store};
+use cove_oci::{Digest, ManifestReference, Platform, Reference};
+use cove_remote::{Access, Client};
+use cove_transfer::{CopyOptions, Placed, Platforms, copy};
+
+use crate::arguments::Pull;
+use crate::context::Context;
+use crate::error::Error;
+use crate::progress::{Direction, Reporter};
+
+/// Blobs that travel at once; the client's own limits for each host come on top.
+pub const BLOBS_AT_ONCE: usize = 8;
+
+/// Downloads an image, or with `-a` all of a repository.
+pub fn run(context: &Context, arguments: &Pull) -> Result<(), Error> {
+    let reference = context.reference(&arguments.image)?;
+    if arguments.all_tags && !reference.is_bare() {
+        return Err(Error::Options("tag can't be used with --all-tags/-a"));
+    }
+    if !arguments.all_tags && reference.is_bare() && !arguments.quiet {
+        context.printer.line("Using default tag: latest")?;
+    }
+    let store = context.store()?;
+    let client = context.client()?;
+    context.network(async {
+        let mut is_newer = false;
+        if arguments.all_tags {
+            let tags = client.repository(&reference, Access::Pull).tags().await;
+            let tags = tags.map_err(|error| refused(&reference, error.on(cove_transfer::Side::Source)))?;
+            for tag in tags {
+                is_newer |= pull(context, arguments, &store, &client, &reference.with_tag(tag)).await?;
+            }
+        } else {
+            is_newer = pull(context, arguments, &store, &client, &reference.clone().or_latest()).await?;
+        }
+        let named = if arguments.all_tags { reference.clone() } else { reference.clone().or_latest() };
+        if !arguments.quiet {
+            let status = if is_newer { "Downloaded newer image for" } else { "Image is up to date for" };
+            context.printer.line(format!("Status: {status} {}", named.familiar()))?;
+        }
+        Ok(context.printer.line(named.to_string())?)
+    })
+}
+
+/// Downloads one image. Whether anything is new.
+async fn pull(
+    context: &Context,
+    arguments: &Pull,
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+) -> Result<bool, Error> {
+    let printer = &context.printer;
+    let wanted = reference.manifest_reference();
+    if !arguments.quiet {
+        let shown = match &wanted {
+            ManifestReference::Digest(digest) => digest.to_string(),
+            ManifestReference::Tag(tag) => tag.to_string(),
+        };
+        printer.line(format!("{shown}: Pulling from {}", reference.repository()))?;
+    }
+    let before = known_as(context, store, reference);
+    let reporter = Reporter::start(printer.clone(), arguments.progress, arguments.quiet, Direction::Pull);
+    let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
+    let platforms = if arguments.all_platforms { Platforms::All } else { Platforms::One(platform.clone()) };
+    let options = CopyOptions { platforms, blobs_at_once: BLOBS_AT_ONCE };
+    let source = client.repository(reference, Access::Pull).with_progress(reporter.shared());
+    let receive = ReceiveOptions {
+        platform: Some(platform),
+        all_platforms: arguments.all_platforms,
+        ..ReceiveOptions::default()
+    };
+    let target = store.receive(Some(reference), receive);
+    let copied = copy(&source, &wanted, &target, &wanted, &options, &reporter).await;
+    reporter.finish();
+    let copied = copied.map_err(|error| refused(reference, error))?;
+    if !arguments.quiet {
+        printer.line(format!("Digest: {}", copied.root.digest))?;
+    }
+    let was_stored = copied.blobs.values().any(|placed| matches!(placed, Placed::Stored(_)));
+    Ok(!copied.was_up_to_date() && (was_stored || before != known_as(context, store, reference)))
+}
+
+/// The image that a name stands for now.
+fn known_as(context: &Context, store: &Store, reference: &Reference) -> Option<Digest> {
+    let found = store.find(&reference.to_string(), &context.defaults().ok()?).ok()?;
+    Some(found.image.id().clone())
+}
+
+fn refused(reference: &Reference, source: cove_transfer::Error) -> Error {
+    Error::Pull { name: Box::new(reference.clone()), source }
+}

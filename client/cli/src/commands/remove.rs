@@ -1,0 +1,39 @@
+//! `cove rmi`
+
+use cove_engine::{RemoveOptions, Removed};
+use cove_oci::ReferenceDefaults;
+
+use crate::arguments::Remove;
+use crate::context::Context;
+use crate::error::Error;
+use crate::listing::familiar;
+
+/// Removes names, and images that no name is left for. Every name is tried; what failed is told at the end, as docker
+/// does it.
+pub fn run(context: &Context, arguments: &Remove) -> Result<(), Error> {
+    let store = context.store()?;
+    let defaults = context.defaults()?;
+    // `--no-prune` changes nothing: layers that no image has are no images here.
+    let options = RemoveOptions { force: arguments.force };
+    let mut failures = Vec::new();
+    for name in &arguments.images {
+        match store.remove(name, &defaults, options) {
+            Ok(removed) => removed.iter().try_for_each(|removed| context.printer.line(line(removed, &defaults)))?,
+            Err(error) => failures.push(Error::from(error)),
+        }
+    }
+    // What `-f` is to remove may be gone already.
+    let is_failure = failures.iter().any(|error| !(arguments.force && error.is_no_such_image()));
+    for text in failures.iter().filter_map(Error::text) {
+        context.printer.note(text);
+    }
+    if is_failure { Err(Error::Told) } else { Ok(()) }
+}
+
+/// What became of a name or an image.
+pub fn line(removed: &Removed, defaults: &ReferenceDefaults) -> String {
+    match removed {
+        Removed::Untagged(name) => format!("Untagged: {}", familiar(name, defaults)),
+        Removed::Deleted(digest) => format!("Deleted: {digest}"),
+    }
+}

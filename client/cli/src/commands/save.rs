@@ -1,0 +1,80 @@
+//! `cove save`
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use cove_engine::{Image, Store};
+use cove_oci::{Reference, ReferenceDefaults};
+use fs_err as fs;
+
+use crate::arguments::Save;
+use crate::context::Context;
+use crate::error::Error;
+
+/// Writes images into a tar archive.
+pub fn run(context: &Context, arguments: &Save) -> Result<(), Error> {
+    if arguments.output.is_none() && context.printer.terminals().out {
+        return Err(Error::Options("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
+    }
+    let (store, defaults) = (context.store()?, context.defaults()?);
+    let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
+    for name in &arguments.images {
+        for (image, reference) in named(&store, name, &defaults)? {
+            // An image under several names is written once, with all of them.
+            let known = images.iter_mut().find(|(known, _)| known.id() == image.id());
+            match known {
+                Some((_, names)) => names.extend(reference.filter(|name| !names.contains(name))),
+                None => images.push((image, reference.into_iter().collect())),
+            }
+        }
+    }
+    for ((image, _), platform) in images.iter().zip(arguments.platform.iter().cycle()) {
+        if !platform.is(&image.config().platform()) {
+            return Err(Error::WrongPlatform {
+                wanted: Box::new(platform.clone()),
+                found: Box::new(image.config().platform()),
+            });
+        }
+    }
+    match &arguments.output {
+        Some(path) if path.as_os_str() != "-" => into_file(path, |out| Ok(store.save(&images, out)?)),
+        _ => Ok(store.save(&images, io::stdout().lock())?),
+    }
+}
+
+/// The images that a name means: a name without a tag means every tag of the repository, as for docker.
+fn named(store: &Store, name: &str, defaults: &ReferenceDefaults) -> Result<Vec<(Image, Option<Reference>)>, Error> {
+    if let Ok(reference) = Reference::parse(name, defaults)
+        && reference.is_bare()
+    {
+        let mut found = Vec::new();
+        for image in store.images()? {
+            let tags = image.tags().iter().filter(|tag| tag.full_repository() == reference.full_repository());
+            found.extend(tags.map(|tag| (image.clone(), Some(tag.clone()))));
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    let found = store.find(name, defaults)?;
+    // An image that was asked for by its id is saved without a name.
+    Ok(vec![(found.image, found.reference.filter(|reference| reference.tag().is_some()))])
+}
+
+/// Writes a file beside the wanted one and renames it, so that nobody finds half an archive.
+fn into_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<(), Error> {
+    // Devices and pipes are written to as they are.
+    if path.exists() && !path.is_file() {
+        let mut file = fs::OpenOptions::new().write(true).open(path)?;
+        return write(&mut file);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let mut file = fs::File::create(&beside)?;
+    let written = write(&mut file).and_then(|()| Ok(fs::rename(&beside, path)?));
+    if written.is_err() {
+        // What failed matters more than what is left of it.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}

@@ -1,0 +1,207 @@
+//! What makes a command fail, and how it is told: what failed first, in docker's words where scripts know them, then
+//! what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use cove_oci::{Platform, PlatformError, Reference, ReferenceError};
+use cove_remote::{CredentialError, RegistriesError};
+use cove_transfer::Kind;
+
+use crate::filter::FilterError;
+use crate::format::FormatError;
+use crate::template::TemplateError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A name of an image that is none.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A new name of an image that is none.
+    #[error("Error parsing reference: {text:?} is not a valid repository/tag: {source}")]
+    Target {
+        /// As it was written.
+        text: String,
+        /// What is wrong with it.
+        source: ReferenceError,
+    },
+    /// A platform that is none.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// A condition.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// `--format`.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The credentials of this user.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// What is configured of registries.
+    #[error(transparent)]
+    Registries(#[from] RegistriesError),
+    /// A file or stream; the message names it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The options contradict each other or the argument, in docker's words.
+    #[error("{0}")]
+    Options(&'static str),
+    /// A log level that is none.
+    #[error("unable to parse logging level: {0}: write debug, info, warn, error or fatal")]
+    LogLevel(String),
+    /// An option that leads to docker's daemon.
+    #[error("`{0}` cannot be used: cove has no daemon and works by itself, leave the option away")]
+    DaemonOption(&'static str),
+    /// The store. Docker's first words, for scripts look for them.
+    #[error("Error response from daemon: {0}")]
+    Store(#[from] cove_engine::Error),
+    /// A registry, outside of a copy.
+    #[error("Error response from daemon: {0}")]
+    Remote(#[from] cove_remote::Error),
+    /// A pull.
+    #[error("{}", pull_text(name, source))]
+    Pull {
+        /// What was to be pulled.
+        name: Box<Reference>,
+        /// Why not.
+        source: cove_transfer::Error,
+    },
+    /// A push.
+    #[error("{}", push_text(source))]
+    Push {
+        /// What was to be pushed.
+        name: Box<Reference>,
+        /// Why not.
+        source: cove_transfer::Error,
+    },
+    /// A manifest was to be shown.
+    #[error("no such manifest: {}: {source}", name.familiar())]
+    Manifest {
+        /// Which.
+        name: Box<Reference>,
+        /// Why not.
+        source: cove_transfer::Error,
+    },
+    /// A name that stands for nothing in the store.
+    #[error("An image does not exist locally with the tag: {name}")]
+    NothingToPush {
+        /// The name, as it is shown.
+        name: String,
+    },
+    /// A file that is to be read and is not there, in docker's words.
+    #[error("open {}: no such file or directory", .0.display())]
+    NoFile(PathBuf),
+    /// `inspect --type` of what there is not.
+    #[error("unknown type: {kind:?}: must be one of {known}")]
+    InspectKind {
+        /// As it was written.
+        kind: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The image in the store is for another platform.
+    #[error("the image is for {found}, not for {wanted}: pull it with `--platform {wanted}` first")]
+    WrongPlatform {
+        /// The option.
+        wanted: Box<Platform>,
+        /// What there is.
+        found: Box<Platform>,
+    },
+    /// More results than a search gives.
+    #[error("Error response from daemon: Limit {0} is outside the range of [1, 100]")]
+    SearchLimit(u32),
+    /// Ctrl-C, or a request to end.
+    #[error("")]
+    Interrupted {
+        /// The signal's number.
+        signal: u8,
+    },
+    /// Some of several things failed; each was told when it did.
+    #[error("")]
+    Told,
+}
+
+impl From<TemplateError> for Error {
+    fn from(error: TemplateError) -> Self {
+        Error::Format(error.into())
+    }
+}
+
+impl Error {
+    /// The exit status.
+    pub fn status(&self) -> u8 {
+        match self {
+            Error::Interrupted { signal } => 128 + signal,
+            Error::DaemonOption(_) | Error::LogLevel(_) => 125,
+            _ => 1,
+        }
+    }
+
+    /// Whether all that failed is that the image is not there.
+    pub fn is_no_such_image(&self) -> bool {
+        matches!(self, Error::Store(cove_engine::Error::NoSuchImage(_)))
+    }
+
+    /// What is printed on stderr, if anything is left to say.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Error::Interrupted { .. } | Error::Told => None,
+            // Whoever read our output has gone: that is no failure of ours to talk about.
+            Error::Io(error) | Error::Format(FormatError::Output(error))
+                if error.kind() == io::ErrorKind::BrokenPipe =>
+            {
+                None
+            }
+            error => Some(chain(error)),
+        }
+    }
+}
+
+/// Docker's first line, what its users and their scripts know; then the failure itself, which says what to do.
+fn pull_text(name: &Reference, error: &cove_transfer::Error) -> String {
+    let shown = name.familiar();
+    let first = match error.kind() {
+        Kind::NotFound if error.to_string().contains("no matching manifest") => {
+            return format!("Error response from daemon: {error}");
+        }
+        Kind::NotFound => format!("manifest for {shown} not found: manifest unknown: manifest unknown"),
+        Kind::Unauthorized | Kind::Denied => format!(
+            "pull access denied for {}, repository does not exist or may require 'cove login': \
+             denied: requested access to the resource is denied",
+            name.familiar_repository()
+        ),
+        Kind::RateLimited => "toomanyrequests: too many requests".to_owned(),
+        Kind::Unreachable | Kind::Corrupt | Kind::NoSpace | Kind::Unsupported | Kind::Other => {
+            return format!("Error response from daemon: {error}");
+        }
+    };
+    format!("Error response from daemon: {first}\n{error}")
+}
+
+/// As [`pull_text`]; docker says this without naming its daemon.
+fn push_text(error: &cove_transfer::Error) -> String {
+    match error.kind() {
+        Kind::Unauthorized => format!("unauthorized: authentication required\n{error}"),
+        Kind::Denied => format!("denied: requested access to the resource is denied\n{error}"),
+        Kind::RateLimited => format!("toomanyrequests: too many requests\n{error}"),
+        Kind::NotFound | Kind::Unreachable | Kind::Corrupt | Kind::NoSpace | Kind::Unsupported | Kind::Other => {
+            error.to_string()
+        }
+    }
+}
+
+/// The message and those of its causes that it does not repeat.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let more = next.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = next.source();
+    }
+    text
+}

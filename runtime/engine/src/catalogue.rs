@@ -1,0 +1,139 @@
+//! What the records say: the only truth about what is in the store.
+
+use std::collections::{HashMap, HashSet};
+
+use cove_oci::{Descriptor, Digest, Reference};
+use serde::{Deserialize, Serialize};
+
+use crate::places::Places;
+use crate::{Error, record};
+
+/// An image: `images/<id>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImageRecord {
+    pub(crate) id: Digest,
+    pub(crate) config: Descriptor,
+    pub(crate) layers: Vec<LayerRecord>,
+    /// The manifests that this image came with or was sealed into, the latest first. Never empty.
+    pub(crate) manifests: Vec<ManifestRecord>,
+    /// When it was stored first, RFC 3339.
+    pub(crate) added: String,
+}
+
+/// A layer that is unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LayerRecord {
+    pub(crate) diff_id: Digest,
+    /// For a layer that was completed from those below it: it is right on top of them only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) chain_id: Option<Digest>,
+    pub(crate) folder: String,
+    /// Size of its files in bytes.
+    pub(crate) bytes: u64,
+}
+
+/// A manifest and its layers as blobs, lowest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ManifestRecord {
+    pub(crate) manifest: Descriptor,
+    pub(crate) layers: Vec<Descriptor>,
+    /// It stands in for the manifest that sealing will make: it came from an archive and its layers are not
+    /// compressed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) raw: bool,
+}
+
+/// A name of an image: `references/<hash>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReferenceRecord {
+    pub(crate) reference: Reference,
+    pub(crate) image: Digest,
+    /// What the reference stands for: a manifest, or an index that lists it.
+    pub(crate) target: Descriptor,
+    /// Other images of the index that were stored with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) images: Vec<Digest>,
+    /// The index itself, and what it lists that is no image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) content: Vec<Descriptor>,
+    /// When the reference was set, RFC 3339.
+    pub(crate) updated: String,
+}
+
+impl ImageRecord {
+    /// Everything in `blobs/` that this image needs.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        let manifests = self.manifests.iter().flat_map(|form| std::iter::once(&form.manifest).chain(&form.layers));
+        std::iter::once(&self.config).chain(manifests)
+    }
+}
+
+/// All records, read at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Catalogue {
+    pub(crate) images: Vec<ImageRecord>,
+    pub(crate) references: Vec<ReferenceRecord>,
+    /// Records that cannot be read. As long as there are any nobody knows what they name, so nothing is swept.
+    pub(crate) broken: Vec<Error>,
+}
+
+impl Catalogue {
+    pub(crate) fn read(places: &Places) -> Result<Self, Error> {
+        let mut catalogue = Catalogue::default();
+        for path in record::list(&places.images())? {
+            match record::read(&path) {
+                Ok(image) => catalogue.images.extend::<Option<ImageRecord>>(image),
+                Err(error @ Error::BrokenRecord { .. }) => catalogue.broken.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        for path in record::list(&places.references())? {
+            match record::read(&path) {
+                Ok(reference) => catalogue.references.extend::<Option<ReferenceRecord>>(reference),
+                Err(error @ Error::BrokenRecord { .. }) => catalogue.broken.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(catalogue)
+    }
+
+    pub(crate) fn image(&self, id: &Digest) -> Option<&ImageRecord> {
+        self.images.iter().find(|image| image.id == *id)
+    }
+
+    /// Every blob that a record names.
+    pub(crate) fn blobs(&self) -> HashMap<&Digest, &Descriptor> {
+        let of_images = self.images.iter().flat_map(ImageRecord::blobs);
+        let of_references = self.references.iter().flat_map(|reference| &reference.content);
+        of_images.chain(of_references).map(|blob| (&blob.digest, blob)).collect()
+    }
+
+    /// Every layer folder that a record names.
+    pub(crate) fn folders(&self) -> HashSet<&str> {
+        self.images.iter().flat_map(|image| &image.layers).map(|layer| layer.folder.as_str()).collect()
+    }
+
+    /// The layer with this DiffID, on top of the layers that this ChainID names.
+    pub(crate) fn layer(&self, diff_id: &Digest, chain_id: &Digest) -> Option<&LayerRecord> {
+        let mut layers = self.images.iter().flat_map(|image| &image.layers);
+        layers.find(|layer| layer.diff_id == *diff_id && layer.chain_id.as_ref().is_none_or(|id| id == chain_id))
+    }
+
+    /// The DiffID of a layer's blob.
+    pub(crate) fn diff_id(&self, blob: &Digest) -> Option<&Digest> {
+        self.images.iter().find_map(|image| {
+            let mut forms = image.manifests.iter();
+            let at = forms.find_map(|form| form.layers.iter().position(|layer| layer.digest == *blob))?;
+            image.layers.get(at).map(|layer| &layer.diff_id)
+        })
+    }
+
+    /// The references of an image.
+    pub(crate) fn references_of<'a>(&'a self, id: &'a Digest) -> impl Iterator<Item = &'a ReferenceRecord> {
+        self.references.iter().filter(move |reference| reference.image == *id)
+    }
+}

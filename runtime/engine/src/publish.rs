@@ -1,0 +1,246 @@
+//! Making what was received visible: all of it or nothing.
+//!
+//! Blobs and layer folders get their names first, protected by the lease of the copy; one `syncfs` makes them last;
+//! then the records are written, which alone say what is in the store.
+
+use std::path::{Path, PathBuf};
+
+use cove_oci::{Descriptor, Digest, Manifest, ManifestKind, chain_ids};
+use cove_transfer::Origin;
+
+use crate::archive::is_raw;
+use crate::catalogue::{Catalogue, ImageRecord, LayerRecord, ManifestRecord, ReferenceRecord};
+use crate::layer::through;
+use crate::partial::partial_path;
+use crate::receive::{Expected, Ready, Session, Work, main_reference};
+use crate::store::now;
+use crate::{Error, image, origins, record, unpack};
+
+/// Publishes all images of a copy, then the reference that stands for `root`.
+pub(crate) fn publish(work: &Work, root: &Descriptor) -> Result<(), Error> {
+    let session = work.session()?;
+    let (images, indexes, artifacts) = {
+        let state = work.state();
+        (state.images.clone(), state.indexes.clone(), state.artifacts.clone())
+    };
+    let main = choose_main(work, &images, root)?;
+    let mut records = Vec::with_capacity(images.len());
+    for expected in &images {
+        records.push(place_image(work, &session, expected)?);
+    }
+    let mut content = Vec::new();
+    for manifest in indexes.iter().chain(&artifacts) {
+        content.push(place_bytes(work, &session, manifest)?);
+        if manifest.kind() == ManifestKind::Image {
+            for blob in manifest.blobs() {
+                place_blob(work, blob)?;
+                content.push(blob.clone());
+            }
+        }
+    }
+    rustix::fs::syncfs(&session.disk).map_err(std::io::Error::from)?;
+
+    let lock = work.store.lock()?;
+    for record in &mut records {
+        merge(work, record)?;
+        record::write(&work.store.places.image(&record.id), record)?;
+    }
+    if let Some(reference) = &work.reference {
+        let main = &records[main].id;
+        let others = records.iter().map(|record| record.id.clone()).filter(|id| id != main).collect::<Vec<_>>();
+        // The name that people use comes last: when it is there, so is everything else.
+        let mut names = Vec::new();
+        if work.options.from_registry {
+            names.push(reference.with_digest(root.digest.clone()));
+        }
+        names.push(main_reference(reference));
+        names.dedup();
+        for reference in names {
+            let path = work.store.reference_path(&reference);
+            let (image, target, updated) = (main.clone(), root.clone(), now());
+            let (images, content) = (others.clone(), content.clone());
+            record::write(&path, &ReferenceRecord { reference, image, target, images, content, updated })?;
+        }
+    }
+    drop(lock);
+    tidy(work, &records, &content);
+    Ok(())
+}
+
+/// Which image the reference will stand for: the root itself, or the one for the wanted platform.
+fn choose_main(work: &Work, images: &[Expected], root: &Descriptor) -> Result<usize, Error> {
+    let is_root = |expected: &Expected| expected.manifest.descriptor().digest == root.digest;
+    if let Some(at) = images.iter().position(is_root) {
+        return Ok(at);
+    }
+    let wanted = work.options.platform.clone().unwrap_or_else(cove_oci::Platform::host);
+    let fits = |expected: &Expected| expected.config.as_ref().is_some_and(|config| wanted.is(&config.platform()));
+    match images.iter().position(fits) {
+        Some(at) => Ok(at),
+        None if images.is_empty() => Err(Error::NotAnImage(root.media_type.clone())),
+        None => Ok(0),
+    }
+}
+
+fn place_image(work: &Work, session: &Session, expected: &Expected) -> Result<ImageRecord, Error> {
+    let manifest = &expected.manifest;
+    let config_blob = manifest.config().ok_or_else(|| Error::NotAnImage(manifest.media_type().to_owned()))?;
+    let config = expected.config.as_ref().ok_or_else(|| Error::MissingBlob(config_blob.digest.clone()))?;
+    let layers = place_layers(work, session, expected, config.diff_ids())?;
+    for blob in manifest.blobs() {
+        place_blob(work, blob)?;
+    }
+    let descriptor = place_bytes(work, session, manifest)?;
+    let raw = !work.options.from_registry && is_raw(manifest);
+    let form = ManifestRecord { manifest: descriptor, layers: manifest.layers().to_vec(), raw };
+    let config = config_blob.clone();
+    Ok(ImageRecord { id: config.digest.clone(), config, layers, manifests: vec![form], added: now() })
+}
+
+/// Gives each layer its folder, lowest first: one that needs those below is completed from them.
+fn place_layers(
+    work: &Work,
+    session: &Session,
+    expected: &Expected,
+    diff_ids: &[Digest],
+) -> Result<Vec<LayerRecord>, Error> {
+    let places = &work.store.places;
+    let mut records: Vec<LayerRecord> = Vec::with_capacity(diff_ids.len());
+    let mut folders: Vec<PathBuf> = Vec::with_capacity(diff_ids.len());
+    for ((diff_id, chain_id), blob) in diff_ids.iter().zip(chain_ids(diff_ids)).zip(expected.manifest.layers()) {
+        // Looked up anew each time: the layer may have stood lower in this image, or in another one.
+        let known = work.state().placed(diff_id, &chain_id);
+        let layer = match known {
+            Some(layer) => layer,
+            None => {
+                let ready = work.state().ready.remove(diff_id);
+                let ready = match ready {
+                    Some(ready) => ready,
+                    // It was completed for another place: from its blob, once more.
+                    None => unpack_again(work, session, blob, diff_id)?,
+                };
+                place_layer(work, session, ready, diff_id, &chain_id, &folders)?
+            }
+        };
+        folders.push(places.layer(&layer.folder));
+        records.push(layer);
+    }
+    Ok(records)
+}
+
+fn place_layer(
+    work: &Work,
+    session: &Session,
+    ready: Ready,
+    diff_id: &Digest,
+    chain_id: &Digest,
+    below: &[PathBuf],
+) -> Result<LayerRecord, Error> {
+    let independent = ready.unpacked.is_independent();
+    if !independent {
+        let nearest_first: Vec<PathBuf> = below.iter().rev().cloned().collect();
+        unpack::settle(&ready.folder, &ready.unpacked, &nearest_first, &work.options.unpack)?;
+    }
+    let places = &work.store.places;
+    let folder = record::random_name();
+    let lock = work.store.lock()?;
+    session.lease.add([folder.as_str()])?;
+    fs_err::rename(&ready.folder, places.layer(&folder))?;
+    drop(lock);
+    let chain_id = (!independent).then(|| chain_id.clone());
+    let layer = LayerRecord { diff_id: diff_id.clone(), chain_id, folder, bytes: ready.unpacked.content_bytes };
+    work.state().placed.push(layer.clone());
+    Ok(layer)
+}
+
+fn unpack_again(work: &Work, session: &Session, blob: &Descriptor, diff_id: &Digest) -> Result<Ready, Error> {
+    let partial = partial_path(&work.store.places, &blob.digest);
+    let path = if partial.exists() { partial } else { work.store.places.blob(&blob.digest) };
+    let codec = blob.layer_codec().ok_or_else(|| Error::LayerType(blob.media_type.clone()))?;
+    let folder = session.staging.path().join(record::random_name());
+    fs_err::create_dir(&folder)?;
+    fs_err::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let options = &work.options.unpack;
+    let file = fs_err::File::open(path)?;
+    let unpack = |tar: &mut dyn std::io::Read| Ok(unpack::unpack(tar, &folder, options)?);
+    let (unpacked, found) = through(codec, file, &options.limits, unpack)?;
+    if found != *diff_id {
+        return Err(Error::DiffId { blob: blob.digest.clone(), expected: diff_id.clone(), found });
+    }
+    Ok(Ready { folder, unpacked })
+}
+
+/// Gives a blob its name. The partial file keeps its own until the record is written: a process that is killed in
+/// between loses nothing.
+fn place_blob(work: &Work, blob: &Descriptor) -> Result<(), Error> {
+    if work.state().held.contains_key(&blob.digest) {
+        return Ok(());
+    }
+    let partial = partial_path(&work.store.places, &blob.digest);
+    let path = work.store.places.blob(&blob.digest);
+    if partial.exists() {
+        return link_over(&partial, &path);
+    }
+    // Another process has published it meanwhile.
+    match Catalogue::read(&work.store.places)?.blobs().contains_key(&blob.digest) {
+        true => Ok(()),
+        false => Err(Error::MissingBlob(blob.digest.clone())),
+    }
+}
+
+/// Replaces whatever is there, which no record names.
+fn link_over(from: &Path, to: &Path) -> Result<(), Error> {
+    let between = to.with_file_name(format!(".new-{}", record::random_name()));
+    fs_err::hard_link(from, &between)?;
+    fs_err::rename(&between, to)?;
+    // Renaming one name of a file over another of the same file does nothing and leaves both.
+    let _ = std::fs::remove_file(&between);
+    Ok(())
+}
+
+/// Stores a manifest as a blob.
+fn place_bytes(work: &Work, session: &Session, manifest: &Manifest) -> Result<Descriptor, Error> {
+    let descriptor = manifest.descriptor();
+    let lock = work.store.lock()?;
+    session.lease.add([descriptor.digest.as_str()])?;
+    drop(lock);
+    write_blob(&work.store.places, &descriptor.digest, manifest.bytes())?;
+    Ok(descriptor)
+}
+
+/// Writes a small blob. What makes it last comes later.
+pub(crate) fn write_blob(places: &crate::Places, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
+    let path = places.blob(digest);
+    let between = path.with_file_name(format!(".new-{}", record::random_name()));
+    fs_err::write(&between, bytes)?;
+    Ok(fs_err::rename(&between, &path)?)
+}
+
+/// What was known of the image stays: its folders, and the other manifests that it came with.
+fn merge(work: &Work, new: &mut ImageRecord) -> Result<(), Error> {
+    let Some(old) = image::read_record(&work.store.places, &new.id)? else { return Ok(()) };
+    new.added = old.added;
+    new.layers = old.layers;
+    let latest = new.manifests[0].manifest.digest.clone();
+    new.manifests.extend(old.manifests.into_iter().filter(|form| form.manifest.digest != latest));
+    if new.manifests.iter().any(|form| !form.raw) {
+        new.manifests.retain(|form| !form.raw);
+    }
+    Ok(())
+}
+
+/// Removes what is no longer needed, and remembers where the blobs came from. Failing here harms nobody.
+fn tidy(work: &Work, records: &[ImageRecord], content: &[Descriptor]) {
+    let places = &work.store.places;
+    for blob in records.iter().flat_map(ImageRecord::blobs).chain(content) {
+        let partial = partial_path(places, &blob.digest);
+        if let Ok(Some(_lock)) = crate::lock::PassingLock::take(&partial.with_extension("lock")) {
+            let _ = std::fs::remove_file(partial.with_extension("sums"));
+            let _ = std::fs::remove_file(partial);
+        }
+        if let (true, Some(reference)) = (work.options.from_registry, &work.reference) {
+            let (registry, repository) = (reference.registry().clone(), reference.repository().clone());
+            let _ = origins::add(places, &blob.digest, &Origin { registry, repository });
+        }
+    }
+}

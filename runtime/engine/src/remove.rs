@@ -1,0 +1,377 @@
+//! Removing names and images, in docker's words and order, and what only waits to be removed.
+//!
+//! Records go first, under the lock; what no record and no living lease names any more is renamed into `trash/` under
+//! the same lock and deleted after it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use cove_oci::{Digest, Reference, ReferenceDefaults, chain_ids};
+use time::OffsetDateTime;
+
+use crate::catalogue::{Catalogue, ImageRecord};
+use crate::image::Image;
+use crate::lease::{Lease, Staging};
+use crate::lock::PassingLock;
+use crate::store::Store;
+use crate::{Error, origins, record};
+
+/// How to remove.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RemoveOptions {
+    /// Also an image that several names stand for.
+    pub force: bool,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// A name.
+    Untagged(Reference),
+    /// An image, or a layer by its ChainID.
+    Deleted(Digest),
+}
+
+/// Which images to remove.
+#[derive(Debug, Clone, Default)]
+pub struct PruneFilter {
+    /// Those with names too. Without it only images that no tag stands for.
+    pub all: bool,
+    /// Only those that were made before.
+    pub until: Option<OffsetDateTime>,
+    /// Only those with all of these labels.
+    pub labels: Vec<LabelFilter>,
+    /// Only those with none of these labels.
+    pub without_labels: Vec<LabelFilter>,
+}
+
+/// A label that an image has, with this value if one is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelFilter {
+    /// The label's name.
+    pub name: String,
+    /// Its value.
+    pub value: Option<String>,
+}
+
+/// What a prune removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Names and images.
+    pub removed: Vec<Removed>,
+    /// Bytes that were given back to the disk.
+    pub bytes: u64,
+}
+
+impl LabelFilter {
+    fn fits(&self, image: &Image) -> bool {
+        let labels = &image.config().document().config.labels;
+        labels.get(&self.name).is_some_and(|found| self.value.as_ref().is_none_or(|wanted| wanted == found))
+    }
+}
+
+impl PruneFilter {
+    fn fits(&self, image: &Image) -> bool {
+        (self.all || image.is_dangling())
+            && self.until.is_none_or(|until| image.created().is_some_and(|created| created < until))
+            && self.labels.iter().all(|label| label.fits(image))
+            && !self.without_labels.iter().any(|label| label.fits(image))
+    }
+}
+
+impl Store {
+    /// Removes a name, and the image if that was its last one; or an image by its id.
+    pub fn remove(
+        &self,
+        name: &str,
+        defaults: &ReferenceDefaults,
+        options: RemoveOptions,
+    ) -> Result<Vec<Removed>, Error> {
+        let lock = self.lock()?;
+        let catalogue = Catalogue::read(&self.places)?;
+        let (id, reference) = self.identify(&catalogue, name, defaults)?;
+        let mut left: Vec<Reference> = catalogue.references_of(&id).map(|found| found.reference.clone()).collect();
+        left.sort();
+        let mut removed = Vec::new();
+        match reference {
+            Some(reference) => {
+                let reference = match reference.digest() {
+                    Some(digest) => reference.with_digest(digest.clone()),
+                    None => reference,
+                };
+                self.untag(&reference, &mut left, &mut removed)?;
+                // The digests that a repository knows the image by go with its last tag.
+                let same = |other: &&Reference| other.full_repository() == reference.full_repository();
+                if reference.digest().is_none() && !left.iter().filter(same).any(|other| other.tag().is_some()) {
+                    for other in left.iter().filter(same).cloned().collect::<Vec<_>>() {
+                        self.untag(&other, &mut left, &mut removed)?;
+                    }
+                }
+                if !left.is_empty() {
+                    return Ok(removed);
+                }
+            }
+            None => {
+                if !is_single(&left) && !options.force {
+                    return Err(Error::ManyReferences(id.hex()[..12].to_owned()));
+                }
+                for other in left.clone() {
+                    self.untag(&other, &mut left, &mut removed)?;
+                }
+            }
+        }
+        // Images of other platforms that came with it go with it.
+        let mut leaving = vec![id.clone()];
+        leaving.extend(catalogue.references_of(&id).flat_map(|found| found.images.clone()));
+        let mut freed = Trash::default();
+        for id in leaving {
+            if Catalogue::read(&self.places)?.references_of(&id).next().is_none() {
+                freed.extend(self.delete(&id, &mut removed)?);
+            }
+        }
+        drop(lock);
+        empty(freed)?;
+        Ok(removed)
+    }
+
+    fn untag(&self, reference: &Reference, left: &mut Vec<Reference>, removed: &mut Vec<Removed>) -> Result<(), Error> {
+        record::remove(&self.reference_path(reference))?;
+        left.retain(|other| other != reference);
+        removed.push(Removed::Untagged(reference.clone()));
+        Ok(())
+    }
+
+    /// Removes an image that no reference stands for; what it alone needed goes to the trash.
+    fn delete(&self, id: &Digest, removed: &mut Vec<Removed>) -> Result<Trash, Error> {
+        let Some(image) = crate::image::read_record(&self.places, id)? else { return Ok(Trash::default()) };
+        let before = Catalogue::read(&self.places)?;
+        // An index that another name stands for may list it.
+        if before.references.iter().any(|reference| reference.images.contains(id)) {
+            return Ok(Trash::default());
+        }
+        record::remove(&self.places.image(id))?;
+        removed.push(Removed::Deleted(id.clone()));
+        let after = Catalogue::read(&self.places)?;
+        removed.extend(released(&image, &after).into_iter().map(Removed::Deleted));
+        self.sweep(&after)
+    }
+
+    /// Removes images by a filter, then everything that only waits to be removed.
+    pub fn prune(&self, filter: &PruneFilter) -> Result<Pruned, Error> {
+        let chosen: Vec<Image> = self.images()?.into_iter().filter(|image| filter.fits(image)).collect();
+        let mut pruned = Pruned::default();
+        let lock = self.lock()?;
+        let mut trash = Trash::default();
+        let mut leaving = Vec::new();
+        for image in &chosen {
+            let catalogue = Catalogue::read(&self.places)?;
+            let mut left: Vec<Reference> =
+                catalogue.references_of(image.id()).map(|found| found.reference.clone()).collect();
+            // Somebody may have named it meanwhile.
+            if !filter.all && left.iter().any(|reference| reference.tag().is_some()) {
+                continue;
+            }
+            for reference in left.clone() {
+                self.untag(&reference, &mut left, &mut pruned.removed)?;
+            }
+            leaving.push(image.id());
+        }
+        for id in leaving {
+            trash.extend(self.delete(id, &mut pruned.removed)?);
+        }
+        trash.extend(self.sweep(&Catalogue::read(&self.places)?)?);
+        drop(lock);
+        pruned.bytes = empty(trash)?;
+        Ok(pruned)
+    }
+
+    /// Removes what unfinished pulls left behind, if nobody works on it: `system prune`. How many bytes that gave.
+    pub fn prune_partial(&self) -> Result<u64, Error> {
+        let lock = self.lock()?;
+        let living = Lease::living(&self.places)?;
+        let mut trash = Trash::default();
+        for entry in fs_err::read_dir(self.places.partial())? {
+            let path = entry?.path();
+            let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if living.iter().any(|digest| digest.ends_with(&name)) || is_lock(&path) {
+                continue;
+            }
+            if PassingLock::take(&path.with_extension("lock"))?.is_some() {
+                trash.take(self, &path)?;
+            }
+        }
+        trash.extend(self.sweep(&Catalogue::read(&self.places)?)?);
+        drop(lock);
+        empty(trash)
+    }
+
+    /// Removes everything that no record and no living lease names.
+    pub(crate) fn sweep_now(&self) -> Result<(), Error> {
+        let lock = self.lock()?;
+        let trash = self.sweep(&Catalogue::read(&self.places)?)?;
+        drop(lock);
+        empty(trash).map(drop)
+    }
+
+    /// Moves everything into the trash that no record and no living lease names. Only while the store is locked.
+    pub(crate) fn sweep(&self, catalogue: &Catalogue) -> Result<Trash, Error> {
+        let places = &self.places;
+        let mut trash = Trash::default();
+        Staging::sweep(places)?;
+        for entry in fs_err::read_dir(places.trash())? {
+            trash.paths.push(entry?.path());
+        }
+        // What a broken record names, nobody knows.
+        if let Some(error) = catalogue.broken.first() {
+            tracing::warn!("nothing that was unused is removed: {error}");
+            return Ok(trash);
+        }
+        record::sweep(&places.images())?;
+        record::sweep(&places.references())?;
+        let living = Lease::living(places)?;
+        let blobs: HashSet<String> = catalogue.blobs().keys().map(ToString::to_string).collect();
+        for algorithm in ["sha256", "sha512"] {
+            for entry in fs_err::read_dir(places.blobs().join(algorithm))? {
+                let entry = entry?;
+                let digest = format!("{algorithm}:{}", entry.file_name().to_string_lossy());
+                if !blobs.contains(&digest) && !living.contains(&digest) {
+                    if entry.file_name().as_encoded_bytes().starts_with(b".new-") && !living.is_empty() {
+                        continue;
+                    }
+                    trash.take(self, &entry.path())?;
+                    if let Ok(digest) = digest.parse() {
+                        origins::forget(places, &digest);
+                    }
+                }
+            }
+        }
+        let folders = catalogue.folders();
+        for entry in fs_err::read_dir(places.layers())? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !folders.contains(name.as_str()) && !living.contains(&name) {
+                trash.take(self, &entry.path())?;
+            }
+        }
+        Ok(trash)
+    }
+
+    /// What is wrong with the store: broken records, and blobs and folders that records name and that are not there,
+    /// or that are there and that nothing names. For tests and for whoever doubts.
+    pub fn check(&self) -> Result<Vec<String>, Error> {
+        let _lock = self.lock()?;
+        let catalogue = Catalogue::read(&self.places)?;
+        let mut wrong: Vec<String> = catalogue.broken.iter().map(ToString::to_string).collect();
+        let blobs = catalogue.blobs();
+        let missing = blobs.keys().filter(|digest| !self.places.blob(digest).exists());
+        wrong.extend(missing.map(|digest| format!("the blob {digest} is missing")));
+        let folders = catalogue.folders();
+        let missing = folders.iter().filter(|folder| !self.places.layer(folder).is_dir());
+        wrong.extend(missing.map(|folder| format!("the layer folder {folder} is missing")));
+        for reference in &catalogue.references {
+            if catalogue.image(&reference.image).is_none() {
+                wrong.push(format!("{} stands for an image that is not there", reference.reference));
+            }
+        }
+        let living = Lease::living(&self.places)?;
+        for algorithm in ["sha256", "sha512"] {
+            for entry in fs_err::read_dir(self.places.blobs().join(algorithm))? {
+                let digest = format!("{algorithm}:{}", entry?.file_name().to_string_lossy());
+                let named = digest.parse::<Digest>().is_ok_and(|digest| blobs.contains_key(&digest));
+                if !named && !living.contains(&digest) {
+                    wrong.push(format!("nothing names the blob {digest}"));
+                }
+            }
+        }
+        for entry in fs_err::read_dir(self.places.layers())? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !folders.contains(name.as_str()) && !living.contains(&name) {
+                wrong.push(format!("nothing names the layer folder {name}"));
+            }
+        }
+        Ok(wrong)
+    }
+}
+
+fn is_lock(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "lock" || extension == "root")
+}
+
+/// Whether removing an image by its id removes one name only: one tag, and digests of the same repository.
+fn is_single(references: &[Reference]) -> bool {
+    let tags = references.iter().filter(|reference| reference.tag().is_some()).count();
+    let repositories: HashSet<String> = references.iter().map(Reference::full_repository).collect();
+    references.len() <= 1 || (tags <= 1 && repositories.len() == 1)
+}
+
+/// The ChainIDs that no image has any more, topmost first.
+fn released(image: &ImageRecord, after: &Catalogue) -> Vec<Digest> {
+    let chain_of = |image: &ImageRecord| {
+        let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        chain_ids(&diff_ids)
+    };
+    let kept: HashSet<Digest> = after.images.iter().flat_map(chain_of).collect();
+    let mut gone = chain_of(image);
+    gone.reverse();
+    gone.retain(|id| !kept.contains(id));
+    gone
+}
+
+/// What waits to be deleted, and how many bytes of it were taken from the store.
+#[derive(Debug, Default)]
+pub(crate) struct Trash {
+    paths: Vec<PathBuf>,
+    taken: HashSet<PathBuf>,
+}
+
+impl Trash {
+    fn take(&mut self, store: &Store, path: &Path) -> Result<(), Error> {
+        let to = store.places.trash().join(record::random_name());
+        fs_err::rename(path, &to)?;
+        self.taken.insert(to.clone());
+        self.paths.push(to);
+        Ok(())
+    }
+
+    fn extend(&mut self, other: Trash) {
+        self.paths.extend(other.paths);
+        self.taken.extend(other.taken);
+    }
+}
+
+/// Deletes; how many bytes that gave.
+pub(crate) fn empty(trash: Trash) -> Result<u64, Error> {
+    let mut bytes = 0;
+    let mut seen = HashSet::new();
+    for path in trash.paths.into_iter().filter(|path| seen.insert(path.clone())) {
+        if trash.taken.contains(&path) {
+            bytes += disk_bytes(&path);
+        }
+        let removed = match fs_err::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => fs_err::remove_dir_all(&path),
+            Ok(_) => fs_err::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            // Another process empties the trash too.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    Ok(bytes)
+}
+
+/// Bytes of a file, or of all files in a folder, each once.
+pub(crate) fn disk_bytes(path: &Path) -> u64 {
+    fn walk(path: &Path, seen: &mut HashSet<u64>) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(found) = std::fs::symlink_metadata(path) else { return 0 };
+        if !found.is_dir() {
+            let first = found.nlink() < 2 || seen.insert(found.ino());
+            return if first && found.is_file() { found.len() } else { 0 };
+        }
+        let Ok(entries) = std::fs::read_dir(path) else { return 0 };
+        entries.flatten().map(|entry| walk(&entry.path(), seen)).sum()
+    }
+    walk(path, &mut HashSet::new())
+}

@@ -1,0 +1,243 @@
+//! The image store: opening it, finding and naming images.
+//!
+//! No daemon: every command opens the store, does its work and leaves. What is in it is what the records say
+//! (`catalogue.rs`); how content gets in is told in `receive.rs`, how it goes in `remove.rs`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cove_oci::{Descriptor, Digest, Reference, ReferenceDefaults};
+use cove_transfer::Origin;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::catalogue::{Catalogue, ReferenceRecord};
+use crate::image::{self, Image};
+use crate::lock::Lock;
+use crate::places::Places;
+use crate::{Error, mount, origins, record, user_namespace};
+
+/// The image store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) places: Arc<Places>,
+}
+
+/// An image and how it was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The image.
+    pub image: Image,
+    /// The reference that it was found by; `None` if by its id.
+    pub reference: Option<Reference>,
+}
+
+impl Store {
+    /// Opens the store and makes its folders where there are none yet.
+    pub fn open(places: Places) -> Result<Store, Error> {
+        let folders = [
+            places.blobs().join("sha256"),
+            places.blobs().join("sha512"),
+            places.partial(),
+            places.layers(),
+            places.images(),
+            places.references(),
+            places.staging(),
+            places.leases(),
+            places.trash(),
+            places.uploads(),
+            places.origins(),
+        ];
+        // The last one is made last: if it is there, so are the others.
+        if !places.lock().exists() {
+            for folder in &folders {
+                fs_err::create_dir_all(folder)?;
+            }
+            // Layers hold set-user-id programs with known holes: nobody but the owner walks in from outside.
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            fs_err::set_permissions(&places.root, private)?;
+            drop(Lock::wait(&places.lock())?);
+        }
+        Ok(Store { places: Arc::new(places) })
+    }
+
+    /// Where the store lies.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Waits for the lock of the records. It is held for short moments only.
+    pub(crate) fn lock(&self) -> Result<Lock, Error> {
+        Ok(Lock::wait(&self.places.lock())?)
+    }
+
+    /// All images, dangling ones too, the newest first. Those whose records are broken are left out: see
+    /// [`Store::broken`].
+    pub fn images(&self) -> Result<Vec<Image>, Error> {
+        let catalogue = Catalogue::read(&self.places)?;
+        let mut images = Vec::with_capacity(catalogue.images.len());
+        for record in &catalogue.images {
+            match Image::open(&self.places, record.clone(), &catalogue) {
+                Ok(image) => images.push(image),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        images.sort_by_key(|image| std::cmp::Reverse(image.created()));
+        Ok(images)
+    }
+
+    /// What is wrong with records and what they name, if anything.
+    pub fn broken(&self) -> Result<Vec<Error>, Error> {
+        let mut catalogue = Catalogue::read(&self.places)?;
+        let mut broken = std::mem::take(&mut catalogue.broken);
+        let open = |record| Image::open(&self.places, record, &catalogue);
+        broken.extend(catalogue.images.iter().filter_map(|record| open(record.clone()).err()));
+        Ok(broken)
+    }
+
+    /// Finds an image by `name[:tag][@digest]`, its id, or the beginning of its id, in docker's order: a whole id
+    /// first, then names, then beginnings.
+    pub fn find(&self, name: &str, defaults: &ReferenceDefaults) -> Result<Found, Error> {
+        let catalogue = Catalogue::read(&self.places)?;
+        let (id, reference) = self.identify(&catalogue, name, defaults)?;
+        let record = catalogue.image(&id).cloned().ok_or_else(|| Error::NoSuchImage(name.to_owned()))?;
+        let image = Image::open(&self.places, record, &catalogue)?;
+        Ok(Found { image, reference })
+    }
+
+    /// The image with this id.
+    pub fn image(&self, id: &Digest) -> Result<Option<Image>, Error> {
+        let catalogue = Catalogue::read(&self.places)?;
+        let Some(record) = image::read_record(&self.places, id)? else { return Ok(None) };
+        Ok(Some(Image::open(&self.places, record, &catalogue)?))
+    }
+
+    pub(crate) fn identify(
+        &self,
+        catalogue: &Catalogue,
+        name: &str,
+        defaults: &ReferenceDefaults,
+    ) -> Result<(Digest, Option<Reference>), Error> {
+        let absent = || Error::NoSuchImage(name.to_owned());
+        let bare = name.strip_prefix("sha256:").unwrap_or(name);
+        let hexadecimal = !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if hexadecimal && bare.len() == 64 {
+            let id = format!("sha256:{bare}").parse::<Digest>().map_err(|_| absent())?;
+            // A record that is broken is told of, not passed over.
+            return image::read_record(&self.places, &id)?.map(|record| (record.id, None)).ok_or_else(absent);
+        }
+        let reference = Reference::parse(name, defaults);
+        if let Ok(reference) = &reference
+            && let Some(found) = self.lookup(catalogue, reference)?
+        {
+            return Ok((found, Some(reference.clone().or_latest())));
+        }
+        if hexadecimal {
+            let mut fitting = catalogue.images.iter().filter(|image| image.id.hex().starts_with(bare));
+            return match (fitting.next(), fitting.next()) {
+                (Some(image), None) => Ok((image.id.clone(), None)),
+                (Some(_), Some(_)) => Err(Error::Ambiguous(bare.to_owned())),
+                (None, _) => Err(absent()),
+            };
+        }
+        let reference = reference?;
+        Err(Error::NoSuchImage(reference.or_latest().familiar()))
+    }
+
+    /// What a reference stands for.
+    fn lookup(&self, catalogue: &Catalogue, reference: &Reference) -> Result<Option<Digest>, Error> {
+        let Some(digest) = reference.digest() else {
+            let record: Option<ReferenceRecord> = record::read(&self.reference_path(&reference.clone().or_latest()))?;
+            return Ok(record.map(|record| record.image));
+        };
+        let exact = reference.with_digest(digest.clone());
+        if let Some(record) = record::read::<ReferenceRecord>(&self.reference_path(&exact))? {
+            return Ok(Some(record.image));
+        }
+        // An image's own id does as a digest, as in docker.
+        let named = |id: &Digest| {
+            catalogue.references_of(id).any(|found| found.reference.full_repository() == reference.full_repository())
+        };
+        Ok(catalogue.image(digest).filter(|image| named(&image.id)).map(|image| image.id.clone()))
+    }
+
+    pub(crate) fn reference_path(&self, reference: &Reference) -> PathBuf {
+        let name = Digest::of(cove_oci::Algorithm::Sha256, reference.to_string().as_bytes());
+        self.places.references().join(format!("{}.json", name.hex()))
+    }
+
+    /// Makes a tag stand for an image; it stands for no other one then.
+    pub fn tag(&self, image: &Image, to: &Reference) -> Result<(), Error> {
+        if to.digest().is_some() {
+            return Err(Error::TagWithDigest);
+        }
+        let _lock = self.lock()?;
+        let record =
+            image::read_record(&self.places, image.id())?.ok_or_else(|| Error::NoSuchImage(image.id().to_string()))?;
+        let target = record.manifests.first().map_or_else(|| record.config.clone(), |form| form.manifest.clone());
+        self.write_reference(&to.clone().or_latest(), image.id(), target)
+    }
+
+    /// Remembers which digest an image has in a repository that it was pushed to: its `RepoDigests`.
+    pub fn record_digest(&self, image: &Image, reference: &Reference, target: &Descriptor) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        if image::read_record(&self.places, image.id())?.is_none() {
+            return Ok(());
+        }
+        let reference = reference.with_digest(target.digest.clone());
+        self.write_reference(&reference, image.id(), target.clone())
+    }
+
+    fn write_reference(&self, reference: &Reference, image: &Digest, target: Descriptor) -> Result<(), Error> {
+        let record = ReferenceRecord {
+            reference: reference.clone(),
+            image: image.clone(),
+            target,
+            images: Vec::new(),
+            content: Vec::new(),
+            updated: now(),
+        };
+        record::write(&self.reference_path(reference), &record)
+    }
+
+    /// Remembers that a repository holds a blob.
+    pub fn record_origin(&self, blob: &Digest, origin: &Origin) -> Result<(), Error> {
+        origins::add(&self.places, blob, origin)
+    }
+
+    /// Repositories that are known to hold a blob.
+    pub fn origins(&self, blob: &Digest) -> Vec<Origin> {
+        origins::of(&self.places, blob)
+    }
+
+    /// Mounts an image read-only and gives the folder.
+    pub fn mount(&self, image: &Image) -> Result<PathBuf, Error> {
+        let folder = self.mount_folder(image);
+        fs_err::create_dir_all(&folder)?;
+        let attributes = match user_namespace::outer_user() {
+            0 => mount::Attributes::Trusted,
+            _ => mount::Attributes::User,
+        };
+        mount::mount(&image.layer_folders(), &self.places.run.join("empty"), &folder, attributes)?;
+        Ok(folder)
+    }
+
+    /// Takes the mount of an image away.
+    pub fn unmount(&self, image: &Image) -> Result<(), Error> {
+        let folder = self.mount_folder(image);
+        mount::take_away(&folder)?;
+        match fs_err::remove_dir(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn mount_folder(&self, image: &Image) -> PathBuf {
+        self.places.run.join("images").join(image.id().hex())
+    }
+}
+
+/// Now, as records say it.
+pub(crate) fn now() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,71 @@
+//! An ordinary user of the machine, who exists for a test only.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use crate::clients::Cove;
+use crate::{Cmd, Scratch};
+
+/// A user who is known to nobody but the programs that are started for them: these see files of users and of
+/// subordinate ids of their own in `/etc`.
+pub struct Ordinary {
+    folder: Scratch,
+}
+
+impl Ordinary {
+    /// The user's id.
+    pub const ID: u32 = 4321;
+    /// The first of the subordinate ids, of which there are 65,536.
+    pub const SUBORDINATE: u32 = 700_000;
+
+    /// A user with subordinate ids or without.
+    pub fn new(subordinate: bool) -> Self {
+        let folder = Scratch::new("ordinary");
+        let (id, home) = (Self::ID, folder.folder("home"));
+        let passwd = format!("root:x:0:0::/root:/bin/sh\nordinary:x:{id}:{id}::{}:/bin/sh\n", home.display());
+        folder.write("passwd", passwd);
+        folder.write("group", format!("root:x:0:\nordinary:x:{id}:\n"));
+        let ids = if subordinate { format!("ordinary:{}:65536\n", Self::SUBORDINATE) } else { String::new() };
+        folder.write("subuid", &ids);
+        folder.write("subgid", &ids);
+        for name in ["home", "session"] {
+            chown(folder.folder(name), Some(id), Some(id)).expect("give a folder away");
+            fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o700)).expect("set a mode");
+        }
+        // Where the program was built, the user may not get.
+        fs::copy(Cove::program(), folder.join("cove")).expect("copy the program");
+        Self { folder }
+    }
+
+    /// The user's folder of images.
+    pub fn store(&self) -> PathBuf {
+        self.home().join(".local/share/cove")
+    }
+
+    /// The home folder.
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
+    /// A command line of cove.
+    pub fn cove<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Cmd {
+        self.run(&self.folder.join("cove"), words)
+    }
+
+    /// A command line of any program.
+    pub fn run<S: AsRef<OsStr>>(&self, program: &Path, words: impl IntoIterator<Item = S>) -> Cmd {
+        let script = "for name in passwd group subuid subgid; do [ -e /etc/$name ] || : >/etc/$name; \
+                      mount --bind \"$0/$name\" /etc/$name || exit 99; done; exec setpriv \"$@\"";
+        let id = Self::ID.to_string();
+        Cmd::new("unshare")
+            .args(["--mount", "sh", "-c", script])
+            .arg(self.folder.path())
+            .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"])
+            .arg(program)
+            .args(words)
+            .env("HOME", self.home())
+            .env("XDG_RUNTIME_DIR", self.folder.join("session"))
+    }
+}

@@ -1,0 +1,140 @@
+//! The client for an ordinary user: with subordinate ids files belong to whom the image says, within the user's
+//! namespace; without, all belong to the user.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use cove_tests::clients::{Client, Skopeo};
+use cove_tests::{Cmd, Distribution, Image, Ordinary, Scratch, sha256_of_file};
+
+/// Files of several owners, a device, a setuid program; above it a whiteout and a file of another owner.
+fn image() -> Image {
+    let scratch = Scratch::new("owners");
+    let root = scratch.folder("root");
+    for (name, owner) in [("of-root", 0), ("of-user", 1000), ("of-nobody", 65534)] {
+        fs::write(root.join(name), name).unwrap();
+        chown(root.join(name), Some(owner), Some(owner)).unwrap();
+    }
+    fs::write(root.join("removed"), "by the upper layer").unwrap();
+    fs::create_dir_all(root.join("folder/old")).unwrap();
+    fs::set_permissions(root.join("of-root"), fs::Permissions::from_mode(0o4755)).unwrap();
+    fs::write(root.join("closed"), "nobody may read it").unwrap();
+    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    Cmd::new("mknod").arg(root.join("device")).args(["c", "1", "3"]).ok();
+    let upper = scratch.folder("upper");
+    fs::write(upper.join(".wh.removed"), "").unwrap();
+    fs::create_dir(upper.join("folder")).unwrap();
+    fs::write(upper.join("folder/.wh..wh..opq"), "").unwrap();
+    fs::write(upper.join("folder/new"), "new").unwrap();
+    chown(upper.join("folder/new"), Some(1000), Some(50)).unwrap();
+    let pack = |name: &str| {
+        let tar = scratch.join(format!("{name}.tar"));
+        Cmd::new("tar").args(["--numeric-owner", "-cf"]).arg(&tar).arg("-C").arg(scratch.join(name)).arg(".").ok();
+        tar
+    };
+    Image::from_layers(&[&pack("root"), &pack("upper")])
+}
+
+struct World {
+    distribution: Distribution,
+    name: String,
+    id: String,
+    user: Ordinary,
+}
+
+impl World {
+    fn start(subordinate: bool) -> Self {
+        let (distribution, image) = (Distribution::start(), image());
+        let name = format!("{}/somebody/image:1", distribution.address());
+        Skopeo::new().push(&image, &name);
+        let id = distribution.registry().pull("somebody/image", "1").config;
+        Self { distribution, name, id, user: Ordinary::new(subordinate) }
+    }
+
+    /// Files of this name among the unpacked layers.
+    fn find(&self, name: &str) -> Vec<PathBuf> {
+        fn walk(folder: &Path, name: &str, found: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_name() == name {
+                    found.push(entry.path());
+                }
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    walk(&entry.path(), name, found);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.user.store().join("layers"), name, &mut found);
+        found
+    }
+
+    fn owner(&self, name: &str) -> (u32, u32) {
+        let found = self.find(name);
+        assert_eq!(found.len(), 1, "{name} in the layers: {found:?}");
+        let metadata = fs::symlink_metadata(&found[0]).unwrap();
+        (metadata.uid(), metadata.gid())
+    }
+
+    /// Lists, inspects, pulls again, pushes, saves and removes.
+    fn everything_else_works(&self) {
+        let cove = |words: &[&str]| self.user.cove(words).ok();
+        assert_eq!(cove(&["images", "-q", "--no-trunc"]), self.id);
+        assert!(cove(&["images"]).contains("somebody/image"));
+        assert_eq!(cove(&["image", "inspect", "--format", "{{.Id}}", &self.name]), self.id);
+        assert!(cove(&["pull", &self.name]).contains("Image is up to date"));
+        let copy = format!("{}/somebody/copy:1", self.distribution.address());
+        cove(&["tag", &self.name, &copy]);
+        cove(&["push", &copy]);
+        let registry = self.distribution.registry();
+        assert_eq!(registry.pull("somebody/copy", "1"), registry.pull("somebody/image", "1"));
+        let archive = self.user.home().join("archive.tar");
+        cove(&["save", "-o", &archive.display().to_string(), &self.name]);
+        assert_eq!(fs::metadata(&archive).unwrap().uid(), Ordinary::ID);
+        cove(&["rmi", "-f", &self.id]);
+        assert_eq!(cove(&["images", "-a", "-q"]), "");
+        cove(&["load", "-i", &archive.display().to_string()]);
+        assert_eq!(cove(&["images", "-q", "--no-trunc"]), self.id);
+        let before = sha256_of_file(&archive);
+        cove(&["save", "-o", &archive.display().to_string(), &self.name]);
+        assert_eq!(sha256_of_file(&archive), before, "saved again");
+        cove(&["rmi", "-f", &self.id]);
+        cove(&["system", "prune", "-f"]);
+        for folder in ["layers", "blobs/sha256", "staging", "partial", "trash"] {
+            let left = fs::read_dir(self.user.store().join(folder)).into_iter().flatten().flatten();
+            let left: Vec<_> = left.map(|entry| entry.path()).collect();
+            assert!(left.is_empty(), "left: {left:?}");
+        }
+    }
+}
+
+#[test]
+fn with_subordinate_ids() {
+    let world = World::start(true);
+    let pulled = world.user.cove(["pull", &world.name]).run();
+    assert!(pulled.succeeded(), "{pulled}");
+    assert!(!pulled.stderr.contains("subuid"), "{pulled}");
+    let subordinate = |id: u32| if id == 0 { Ordinary::ID } else { Ordinary::SUBORDINATE + id - 1 };
+    for (name, user, group) in
+        [("of-root", 0, 0), ("of-user", 1000, 1000), ("of-nobody", 65534, 65534), ("new", 1000, 50)]
+    {
+        assert_eq!(world.owner(name), (subordinate(user), subordinate(group)), "owner of {name}");
+    }
+    let mode = fs::metadata(&world.find("of-root")[0]).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o4755);
+    assert_eq!(world.find("device"), [""; 0].map(PathBuf::from), "a device that an ordinary user could not make");
+    world.everything_else_works();
+}
+
+#[test]
+fn without_subordinate_ids() {
+    let world = World::start(false);
+    let pulled = world.user.cove(["pull", &world.name]).run();
+    assert!(pulled.succeeded(), "{pulled}");
+    assert!(pulled.stderr.contains("subuid"), "a warning says what is missing: {pulled}");
+    for name in ["of-root", "of-user", "of-nobody", "new"] {
+        assert_eq!(world.owner(name), (Ordinary::ID, Ordinary::ID), "owner of {name}");
+    }
+    world.everything_else_works();
+}
