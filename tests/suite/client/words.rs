@@ -215,7 +215,7 @@ fn login_and_logout() {
     for client in [&pair.docker as &dyn Client, &pair.cove] {
         let finished = client.try_login(&address, &wrong);
         assert_eq!(finished.code, Some(1), "{finished}");
-        assert!(finished.stderr.to_lowercase().contains("unauthorized"), "{finished}");
+        assert!(finished.stderr.contains("password or token is wrong"), "{finished}");
     }
     let (docker, cove) = pair.both(&["login", "-u", "alice", &address]);
     assert_eq!(docker.code, cove.code, "without a terminal: {docker}\n{cove}");
