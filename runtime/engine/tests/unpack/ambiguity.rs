@@ -28,7 +28,9 @@ fn ambiguous_archives_are_refused() {
             tar.pax(&[("size", hidden.len().to_string().as_bytes())]).add(Block::new(b'0', "x"), &hidden)
         }),
         ("disagree about the size", |tar| tar.pax(&[("size", b"0")]).file("x", [0; 512])),
-        ("disagree about the size", |tar| tar.pax(&[("size", b"512")]).add(Block::new(b'S', "x").gnu().size(512).field(483, b"512 "), &[0; 512])),
+        ("disagree about the size", |tar| {
+            tar.pax(&[("size", b"512")]).add(Block::new(b'S', "x").gnu().size(512).field(483, b"512 "), &[0; 512])
+        }),
         ("only files have data", |tar| tar.add(Block::new(b'5', "x").size(512), &[0; 512])),
         ("only files have data", |tar| tar.add(Block::new(b'2', "x").link("y").size(512), &[])),
         ("only files have data", |tar| tar.pax(&[("size", b"512")]).add(Block::new(b'5', "x"), &[])),
@@ -84,7 +86,9 @@ fn ambiguous_archives_are_refused() {
         ("field `devmajor`", |tar| tar.add(Block::new(b'3', "c").device(0o10000, 0), &[])),
         ("field `devminor`", |tar| tar.add(Block::new(b'3', "c").device(1, 0o4_000_000), &[])),
         ("prefix field is ambiguous", |tar| tar.add(Block::new(b'0', "c").gnu().field(345, b"a/prefix"), &[])),
-        ("prefix field is ambiguous", |tar| tar.add(Block::new(b'0', "c").field(345, &[b'p'; 155]).field(508, b"tar\0"), &[])),
+        ("prefix field is ambiguous", |tar| {
+            tar.add(Block::new(b'0', "c").field(345, &[b'p'; 155]).field(508, b"tar\0"), &[])
+        }),
         (sparse, |tar| tar.pax(&[("GNU.sparse.name", b"y")]).file("x", "")),
         (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"0")]).file("x", "x")),
         (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,2"), ("GNU.sparse.size", b"9")]).file("x", "x")),
@@ -92,15 +96,31 @@ fn ambiguous_archives_are_refused() {
         (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"4,1,0,1"), ("GNU.sparse.size", b"9")]).file("x", "xy")),
         (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,2,1,1"), ("GNU.sparse.size", b"9")]).file("x", "xyz")),
         (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0"), ("GNU.sparse.size", b"9")]).file("x", "")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"18446744073709551615,1"), ("GNU.sparse.size", b"9")]).file("x", "x")),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.map", b"18446744073709551615,1"), ("GNU.sparse.size", b"9")]).file("x", "x")
+        }),
         (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,1")]).file("x", "x")),
         (sparse, |tar| tar.pax(&[("GNU.sparse.offset", b"0"), ("GNU.sparse.size", b"9")]).file("x", "x")),
         (sparse, |tar| tar.pax(&[("GNU.sparse.major", b"2"), ("GNU.sparse.minor", b"0")]).file("x", "x")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"1"), ("GNU.sparse.numblocks", b"2")]).file("x", "x")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"1")]).add(Block::new(b'2', "x").link("y"), &[])),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9")]).file("x", "1\n0\n9\n")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9")]).file("x", [b'1'; 512])),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.size", b"9")]).file("x", [0; 512])),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"1"), ("GNU.sparse.numblocks", b"2")])
+                .file("x", "x")
+        }),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"1")]).add(Block::new(b'2', "x").link("y"), &[])
+        }),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9")])
+                .file("x", "1\n0\n9\n")
+        }),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9")])
+                .file("x", [b'1'; 512])
+        }),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.size", b"9")])
+                .file("x", [0; 512])
+        }),
         (sparse, |tar| tar.add(Block::new(b'S', "x").gnu().field(386, b"0\0\0\0\0\0\0\0\0\0\0\0"), &[])),
         (sparse, |tar| tar.add(Block::new(b'S', "x").gnu().field(482, b"\x01"), &[])),
     ];
@@ -132,7 +152,8 @@ fn checksums_and_ends_are_checked() {
     for length in 0..good.len() {
         let result = names(&good[..length]);
         // Between entries, in the padding of a file, and from the first block of the end marker on.
-        let may_end = [0, 1024, 2560].contains(&length) || (515..1024).contains(&length) || (2136..2560).contains(&length);
+        let may_end =
+            [0, 1024, 2560].contains(&length) || (515..1024).contains(&length) || (2136..2560).contains(&length);
         let may_end = may_end || length == 3072;
         assert_eq!(result.is_ok(), may_end, "{length}: {result:?}");
     }

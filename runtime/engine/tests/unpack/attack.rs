@@ -102,7 +102,9 @@ fn payloads(at: &str) -> Vec<(&'static str, Tar)> {
     payload("a folder over the trap", &|tar| tar.add(Block::new(b'5', at).mode(0o777).owner(5, 5), &[]));
     payload("a folder with a slash", &|tar| tar.add(Block::new(b'5', format!("{at}/")).mode(0o777), &[]));
     payload("a folder with a dot", &|tar| tar.add(Block::new(b'5', format!("{at}/.")).mode(0o777), &[]));
-    payload("attributes of a folder", &|tar| tar.add(Block::new(b'5', format!("{at}/folder")).mode(0).owner(9, 9), &[]));
+    payload("attributes of a folder", &|tar| {
+        tar.add(Block::new(b'5', format!("{at}/folder")).mode(0).owner(9, 9), &[])
+    });
     payload("a file over the trap", &|tar| tar.file(at, "x").file(format!("{at}/x"), ""));
     payload("a link", &|tar| tar.link(format!("{at}/planted"), "secret"));
     payload("a link over a file", &|tar| tar.link(format!("{at}/secret"), "planted"));
@@ -112,22 +114,33 @@ fn payloads(at: &str) -> Vec<(&'static str, Tar)> {
     payload("a hard link out", &|tar| tar.hard("stolen", format!("{at}/secret")).file("stolen", "overwritten"));
     payload("a hard link in", &|tar| tar.file("mine", "").hard(format!("{at}/planted"), "mine"));
     payload("a hard link to the trap", &|tar| tar.hard("again", at).file("again/new", "").file("again/secret", ""));
-    payload("a chmod by hard link", &|tar| tar.hard("x", format!("{at}/secret")).add(Block::new(b'0', "x").mode(0o777), &[]));
+    payload("a chmod by hard link", &|tar| {
+        tar.hard("x", format!("{at}/secret")).add(Block::new(b'0', "x").mode(0o777), &[])
+    });
     payload("a whiteout", &|tar| tar.file(format!("{at}/.wh.secret"), ""));
     payload("a whiteout of a folder", &|tar| tar.file(format!("{at}/.wh.folder"), ""));
     payload("an opaque whiteout", &|tar| tar.file(format!("{at}/.wh..wh..opq"), ""));
     payload("a whiteout of the trap", &|tar| tar.file(format!(".wh.{at}"), "").file(format!("{at}/new"), ""));
     payload("attributes", &|tar| {
-        tar.pax(&[("SCHILY.xattr.user.x", b"1"), ("SCHILY.xattr.security.capability", &[1; 20])]).file(format!("{at}/secret"), "")
+        tar.pax(&[("SCHILY.xattr.user.x", b"1"), ("SCHILY.xattr.security.capability", &[1; 20])])
+            .file(format!("{at}/secret"), "")
     });
     payload("a sparse file", &|tar| {
-        tar.pax(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"9"), ("GNU.sparse.name", format!("{at}/secret").as_bytes())]);
+        tar.pax(&[
+            ("GNU.sparse.map", b"0,1"),
+            ("GNU.sparse.size", b"9"),
+            ("GNU.sparse.name", format!("{at}/secret").as_bytes()),
+        ]);
         tar.file("decoy", "x")
     });
     payload("a long name", &|tar| tar.extension(b'L', format!("{at}/secret\0").as_bytes()).file("decoy", "x"));
     payload("a PAX path", &|tar| tar.pax(&[("path", format!("{at}/secret").as_bytes())]).file("decoy", "x"));
     payload("the trap replaced in between", &|tar| {
-        tar.file(format!("{at}/x"), "").folder("real").link("real/up", "../canary").link(at, "real").file(format!("{at}/up/y"), "")
+        tar.file(format!("{at}/x"), "")
+            .folder("real")
+            .link("real/up", "../canary")
+            .link(at, "real")
+            .file(format!("{at}/up/y"), "")
     });
     payload("many", &|tar| {
         tar.folder(at).file(format!("{at}/x"), "").link(at, "../canary").file(format!("{at}/secret"), "").folder(at);
@@ -192,7 +205,8 @@ fn corpus() {
         for flag in *b"01234567" {
             let mut tar = Tar::new();
             tar.file("x", "x").extension(b'L', name.as_bytes()).add(Block::new(flag, "decoy").link("x"), &[]);
-            tar.extension(b'K', name.as_bytes()).add(Block::new(if flag == b'1' { b'1' } else { b'2' }, "y").link("x"), &[]);
+            tar.extension(b'K', name.as_bytes())
+                .add(Block::new(if flag == b'1' { b'1' } else { b'2' }, "y").link("x"), &[]);
             tar.file("y/z", "");
             cases += 1;
             unpacked += usize::from(host.attack(&format!("{name} as {}", flag as char), &tar));
@@ -230,8 +244,12 @@ fn devices_and_owners_that_a_user_cannot_have_are_counted() {
     if std::env::var_os(INSIDE).is_none() {
         let name = "attack::devices_and_owners_that_a_user_cannot_have_are_counted";
         let program = std::env::current_exe().unwrap();
-        let output =
-            Command::new("unshare").args(["-U", "-r", "--"]).arg(program).args(["--exact", name]).env(INSIDE, "1").output();
+        let output = Command::new("unshare")
+            .args(["-U", "-r", "--"])
+            .arg(program)
+            .args(["--exact", name])
+            .env(INSIDE, "1")
+            .output();
         if let Ok(output) = output {
             let text = String::from_utf8_lossy(&output.stdout);
             assert!(text.contains("1 passed") || !text.contains("running"), "{text}");
@@ -240,7 +258,8 @@ fn devices_and_owners_that_a_user_cannot_have_are_counted() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut tar = Tar::new();
-    tar.add(Block::new(b'3', "null").device(1, 3), &[]).add(Block::new(b'0', "file").owner(1000, 1000).mode(0o4755), &[]);
+    tar.add(Block::new(b'3', "null").device(1, 3), &[])
+        .add(Block::new(b'0', "file").owner(1000, 1000).mode(0o4755), &[]);
     tar.file(".wh.gone", "").file("opaque/.wh..wh..opq", "").pax(&[("SCHILY.xattr.trusted.x", b"1")]).folder("f");
     let unpacked = unpack(&*tar.end(), folder.path(), &options()).unwrap();
     assert_eq!((unpacked.skipped_devices, unpacked.skipped_owners, unpacked.skipped_xattrs), (1, 1, 1));

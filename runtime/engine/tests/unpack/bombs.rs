@@ -179,12 +179,18 @@ fn work_grows_with_the_entries_and_not_faster() {
         |count| {
             let mut tar = Tar::new();
             for number in 0..count {
-                tar.folder(format!("d{number}")).file(format!(".wh.d{number}"), "").file("same/x/y/z", "").file("same", "");
+                tar.folder(format!("d{number}"))
+                    .file(format!(".wh.d{number}"), "")
+                    .file("same/x/y/z", "")
+                    .file("same", "");
             }
             tar
         },
         |count| (0..count).fold(Tar::new(), |mut tar, number| tar.file(format!("d{}/f", number % 40), "").clone()),
-        |count| (0..count).fold(Tar::new(), |mut tar, number| tar.hard(format!("h{number}"), "below").file(".wh.x", "").clone()),
+        |count| {
+            (0..count)
+                .fold(Tar::new(), |mut tar, number| tar.hard(format!("h{number}"), "below").file(".wh.x", "").clone())
+        },
     ];
     for (number, shape) in shapes.iter().enumerate() {
         let (Some(none), Some(once), Some(twice)) = (calls(&shape(0)), calls(&shape(100)), calls(&shape(200))) else {

@@ -72,7 +72,10 @@ fn members_and_frames_in_a_row_are_one_stream() {
         assert!(slow == content, "{codec:?}, slowly");
         let mut ahead = Vec::new();
         let open = || decompress(codec, &*stream, &UnpackLimits::default());
-        read_ahead(open, |reader| reader.read_to_end(&mut ahead).map(|_| assert_eq!(reader.read(&mut [0]).unwrap(), 0))).unwrap();
+        read_ahead(open, |reader| {
+            reader.read_to_end(&mut ahead).map(|_| assert_eq!(reader.read(&mut [0]).unwrap(), 0))
+        })
+        .unwrap();
         assert!(ahead == content, "{codec:?}, ahead");
     }
 }
