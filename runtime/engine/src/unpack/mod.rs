@@ -32,8 +32,10 @@ pub struct Unpacked {
     pub implied: Vec<PathBuf>,
     /// Hard links to files that the layer does not have.
     pub links_below: Vec<LinkBelow>,
-    /// Whether the layer has an entry for its root folder. If not, the root is 0755 and belongs to root: whoever mounts
-    /// the image gives the upper folder the attributes of the root of the nearest layer that carries one.
+    /// Whether the layer has an entry for its root folder. Most layers have none; if that made them dependent, hardly
+    /// any could be shared. So [`settle`] completes the root of layers that need something else from below too, and
+    /// for the others it is 0755, belongs to root and was changed in 1970, until whoever mounts the image puts a folder
+    /// on top that has the attributes of the nearest root that is carried.
     pub carries_root: bool,
     /// Entries of the archive.
     pub entries: u64,

@@ -40,6 +40,9 @@ pub fn settle(
         finish: BTreeMap::new(),
         copied: HashSet::new(),
     };
+    if !unpacked.carries_root && !below.is_empty() {
+        settler.attributeless.insert(Vec::new());
+    }
     while let Some(path) = settler.implied.pop_first() {
         settler.settle_link(path)?;
     }

@@ -141,6 +141,32 @@ fn implied_folders_are_what_they_are_below() {
 }
 
 #[test]
+fn the_root_is_what_the_nearest_layer_that_carries_one_says() {
+    if !is_root() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let options = UnpackOptions::default();
+    let mut bottom = Tar::new();
+    bottom.pax(&[("SCHILY.xattr.user.mark", b"1")]).add(Block::new(b'5', "./").mode(0o711).owner(3, 4), &[]);
+    let (mut upper, mut top) = (Tar::new(), Tar::new());
+    upper.file("x", "").link("l", "etc");
+    top.file("l/y", "").hard("z", "x");
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for layer in [bottom, upper, top] {
+        let folder = place.path().join(folders.len().to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let unpacked = unpack(&*layer.end(), &folder, &options).unwrap();
+        assert_eq!(unpacked.carries_root, folders.is_empty());
+        settle(&folder, &unpacked, &folders, &options).unwrap();
+        folders.insert(0, folder);
+    }
+    let roots: Vec<_> = folders.iter().map(|folder| list(folder)[Path::new("")].clone()).collect();
+    assert_eq!((roots[0].mode, roots[0].owner, roots[0].modified), (0o711, (3, 4), (1_000_000_000, 0)));
+    assert!(roots.iter().all(|root| *root == roots[0]));
+}
+
+#[test]
 fn links_below_stay_links() {
     if !is_root() {
         return;
