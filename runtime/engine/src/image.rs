@@ -33,6 +33,8 @@ pub struct Layer {
     pub folder: PathBuf,
     /// Size of its files in bytes.
     pub size: u64,
+    /// Whether the layer says what the root folder is like.
+    pub(crate) carries_root: bool,
 }
 
 impl Image {
@@ -50,6 +52,7 @@ impl Image {
             blob: blob.clone(),
             folder: places.layer(&layer.folder),
             size: layer.bytes,
+            carries_root: layer.carries_root,
         });
         let layers = layers.collect();
         let mut references: Vec<_> = catalogue.references_of(&record.id).collect();

@@ -148,7 +148,10 @@ fn place_layer(
     fs_err::rename(&ready.folder, places.layer(&folder))?;
     drop(lock);
     let chain_id = (!independent).then(|| chain_id.clone());
-    let layer = LayerRecord { diff_id: diff_id.clone(), chain_id, folder, bytes: ready.unpacked.content_bytes };
+    // A layer that was completed has got them from below.
+    let carries_root = ready.unpacked.carries_root || chain_id.is_some();
+    let bytes = ready.unpacked.content_bytes;
+    let layer = LayerRecord { diff_id: diff_id.clone(), chain_id, folder, bytes, carries_root };
     work.state().placed.push(layer.clone());
     Ok(layer)
 }

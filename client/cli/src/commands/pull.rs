@@ -57,7 +57,7 @@ async fn pull(
     let before = known_as(context, store, reference);
     let reporter = Reporter::start(printer.clone(), arguments.progress, arguments.quiet, Direction::Pull);
     let shown = match &wanted {
-        ManifestReference::Digest(digest) => digest.to_string(),
+        ManifestReference::Digest(_) => reference.familiar(),
         ManifestReference::Tag(tag) => tag.to_string(),
     };
     let heading = format!("{shown}: Pulling from {}", reference.repository());
