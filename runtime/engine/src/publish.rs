@@ -148,8 +148,7 @@ fn place_layer(
     fs_err::rename(&ready.folder, places.layer(&folder))?;
     drop(lock);
     let chain_id = (!independent).then(|| chain_id.clone());
-    // A layer that was completed has got them from below.
-    let carries_root = ready.unpacked.carries_root || chain_id.is_some();
+    let carries_root = ready.unpacked.carries_root;
     let bytes = ready.unpacked.content_bytes;
     let layer = LayerRecord { diff_id: diff_id.clone(), chain_id, folder, bytes, carries_root };
     work.state().placed.push(layer.clone());
