@@ -76,6 +76,8 @@ impl<R: Read> Archive<R> {
             };
             let header = Header::parse(&block).map_err(refuse)?;
             let size = header.size().map_err(refuse)?;
+            // Go checks all fields of extended headers too.
+            header.fill(entry).map_err(refuse)?;
             match header.type_flag() {
                 b'x' if pending.pax.is_none() => {
                     let bytes = self.special(size, offset)?;
@@ -135,7 +137,6 @@ impl<R: Read> Archive<R> {
         offset: u64,
     ) -> Result<(), TarError> {
         let refuse = |problem| TarError::Header { offset, problem };
-        header.fill(entry).map_err(refuse)?;
         let mut pax = pending.pax.take().unwrap_or_default();
         let sparse = pax.take_sparse().map_err(refuse)?;
         // GNU tar lets the PAX record win, Go the long name.
