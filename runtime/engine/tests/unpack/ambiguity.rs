@@ -49,6 +49,8 @@ fn ambiguous_archives_are_refused() {
         ("NUL", |tar| tar.pax(&[("path", b"a\0b")]).file("c", "")),
         ("NUL", |tar| tar.pax(&[("linkpath", b"a\0")]).link("c", "d")),
         ("NUL", |tar| tar.pax(&[("SCHILY.xattr.user.x", b"1"), ("SCHILY.xattr.", b"1")]).file("c", "")),
+        ("not end in NUL", |tar| tar.add(Block::new(b'L', "x").size(4), b"name-goes-on\0").file("c", "")),
+        ("not end in NUL", |tar| tar.extension(b'L', &[b'n'; 512]).file("c", "")),
         ("no name", |tar| tar.file("", "")),
         ("no name", |tar| tar.extension(b'L', b"\0").file("c", "")),
         ("`path` is malformed", |tar| tar.pax(&[("path", b"")]).file("c", "")),
