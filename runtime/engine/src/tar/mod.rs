@@ -173,6 +173,9 @@ pub enum Problem {
     /// Long name and PAX path.
     #[error("GNU long name and PAX records disagree about a name")]
     NameDisagrees,
+    /// A long name without an end.
+    #[error("a GNU long name does not end in NUL")]
+    LongNameEnd,
     /// The old name field means different things to different readers.
     #[error("its prefix field is ambiguous")]
     AmbiguousPrefix,

@@ -152,22 +152,25 @@ impl SparseRecords {
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Problem> {
         self.seen = true;
         let number = || decimal(value).ok_or(Problem::SparseMap);
-        match key {
-            b"major" => self.major = Some(value.to_vec()),
-            b"minor" => self.minor = Some(value.to_vec()),
-            b"name" => self.name = Some(name("GNU.sparse.name", value)?),
-            b"size" => self.size = Some(number()?),
-            b"realsize" => self.real_size = Some(number()?),
-            b"numblocks" => self.blocks = Some(number()?),
-            b"map" => self.list = Some(value.to_vec()),
-            b"offset" if self.pending.is_none() => self.pending = Some(number()?),
+        // Where a record comes twice, GNU tar adds and Go replaces.
+        let is_new = match key {
+            b"major" => self.major.replace(value.to_vec()).is_none(),
+            b"minor" => self.minor.replace(value.to_vec()).is_none(),
+            b"name" => self.name.replace(name("GNU.sparse.name", value)?).is_none(),
+            b"size" => self.size.replace(number()?).is_none(),
+            b"realsize" => self.real_size.replace(number()?).is_none(),
+            b"numblocks" => self.blocks.replace(number()?).is_none(),
+            // GNU tar makes room for the map when it reads their number, so that must come before; Go ignores it.
+            b"map" => self.list.replace(value.to_vec()).is_none() && self.blocks.is_some(),
+            b"offset" => self.pending.replace(number()?).is_none() && self.blocks.is_some(),
             b"numbytes" => {
                 let offset = self.pending.take().ok_or(Problem::SparseMap)?;
                 self.pairs.push(Extent { offset, length: number()? });
+                true
             }
-            _ => return Err(Problem::SparseMap),
-        }
-        Ok(())
+            _ => false,
+        };
+        if is_new { Ok(()) } else { Err(Problem::SparseMap) }
     }
 }
 

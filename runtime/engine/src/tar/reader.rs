@@ -76,6 +76,8 @@ impl<R: Read> Archive<R> {
             };
             let header = Header::parse(&block).map_err(refuse)?;
             let size = header.size().map_err(refuse)?;
+            // Go checks all fields of extended headers too.
+            header.fill(entry).map_err(refuse)?;
             match header.type_flag() {
                 b'x' if pending.pax.is_none() => {
                     let bytes = self.special(size, offset)?;
@@ -135,7 +137,6 @@ impl<R: Read> Archive<R> {
         offset: u64,
     ) -> Result<(), TarError> {
         let refuse = |problem| TarError::Header { offset, problem };
-        header.fill(entry).map_err(refuse)?;
         let mut pax = pending.pax.take().unwrap_or_default();
         let sparse = pax.take_sparse().map_err(refuse)?;
         // GNU tar lets the PAX record win, Go the long name.
@@ -220,7 +221,13 @@ impl<R: Read> Archive<R> {
     /// A long name or link of GNU tar.
     fn long(&mut self, size: u64, offset: u64) -> Result<Vec<u8>, TarError> {
         let refuse = |problem| TarError::Header { offset, problem };
-        let mut name = self.special(size, offset)?;
+        let mut name = self.special_data(size, offset)?;
+        // GNU tar reads on to the next NUL, whatever the size says.
+        let is_ended = name.ends_with(b"\0") || self.padding > 0 && self.peek()? == Some(0);
+        if !is_ended {
+            return Err(refuse(Problem::LongNameEnd));
+        }
+        self.skip_data()?;
         let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
         if name[length..].iter().any(|byte| *byte != 0) {
             return Err(refuse(Problem::NulInName));
@@ -231,6 +238,12 @@ impl<R: Read> Archive<R> {
 
     /// The data of an extended header.
     fn special(&mut self, size: u64, offset: u64) -> Result<Vec<u8>, TarError> {
+        let bytes = self.special_data(size, offset)?;
+        self.skip_data()?;
+        Ok(bytes)
+    }
+
+    fn special_data(&mut self, size: u64, offset: u64) -> Result<Vec<u8>, TarError> {
         if size > self.limits.header_bytes {
             let problem = Problem::HeaderTooLarge(self.limits.header_bytes);
             return Err(TarError::Header { offset, problem });
@@ -243,7 +256,6 @@ impl<R: Read> Archive<R> {
         while let Some((_, piece)) = self.data()? {
             bytes.extend_from_slice(piece);
         }
-        self.skip_data()?;
         Ok(bytes)
     }
 
@@ -263,6 +275,14 @@ impl<R: Read> Archive<R> {
         }
         self.extents.clear();
         Ok(())
+    }
+
+    /// The next byte, which stays where it is.
+    fn peek(&mut self) -> Result<Option<u8>, TarError> {
+        if self.start == self.end && !self.fill()? {
+            return Ok(None);
+        }
+        Ok(Some(self.buffer[self.start]))
     }
 
     fn skip(&mut self, count: u64) -> Result<u64, TarError> {

@@ -10,11 +10,12 @@ pub(super) struct Extent {
     pub(super) length: u64,
 }
 
-/// Extents must come in order, must not overlap, must end within the file, and must be all of the stored data.
+/// Extents must come in order, must not overlap, must end within the file, and must be all of the stored data. All but
+/// the last one must be whole blocks: GNU tar looks for each at the beginning of a block, Go right after the one before.
 pub(super) fn check(map: &[Extent], size: u64, stored: u64) -> Result<(), Problem> {
     let (mut end, mut total) = (0_u64, 0_u64);
     for extent in map {
-        if extent.offset < end {
+        if extent.offset < end || extent.length > 0 && !total.is_multiple_of(BLOCK as u64) {
             return Err(Problem::SparseMap);
         }
         end = extent.offset.checked_add(extent.length).ok_or(Problem::SparseMap)?;

@@ -49,6 +49,8 @@ fn ambiguous_archives_are_refused() {
         ("NUL", |tar| tar.pax(&[("path", b"a\0b")]).file("c", "")),
         ("NUL", |tar| tar.pax(&[("linkpath", b"a\0")]).link("c", "d")),
         ("NUL", |tar| tar.pax(&[("SCHILY.xattr.user.x", b"1"), ("SCHILY.xattr.", b"1")]).file("c", "")),
+        ("not end in NUL", |tar| tar.add(Block::new(b'L', "x").size(4), b"name-goes-on\0").file("c", "")),
+        ("not end in NUL", |tar| tar.extension(b'L', &[b'n'; 512]).file("c", "")),
         ("no name", |tar| tar.file("", "")),
         ("no name", |tar| tar.extension(b'L', b"\0").file("c", "")),
         ("`path` is malformed", |tar| tar.pax(&[("path", b"")]).file("c", "")),
@@ -90,24 +92,52 @@ fn ambiguous_archives_are_refused() {
             tar.add(Block::new(b'0', "c").field(345, &[b'p'; 155]).field(508, b"tar\0"), &[])
         }),
         (sparse, |tar| tar.pax(&[("GNU.sparse.name", b"y")]).file("x", "")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"0")]).file("x", "x")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,2"), ("GNU.sparse.size", b"9")]).file("x", "x")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"9")]).file("x", "x")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"4,1,0,1"), ("GNU.sparse.size", b"9")]).file("x", "xy")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,2,1,1"), ("GNU.sparse.size", b"9")]).file("x", "xyz")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0"), ("GNU.sparse.size", b"9")]).file("x", "")),
         (sparse, |tar| {
-            tar.pax(&[("GNU.sparse.map", b"18446744073709551615,1"), ("GNU.sparse.size", b"9")]).file("x", "x")
-        }),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.map", b"0,1")]).file("x", "x")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.offset", b"0"), ("GNU.sparse.size", b"9")]).file("x", "x")),
-        (sparse, |tar| tar.pax(&[("GNU.sparse.major", b"2"), ("GNU.sparse.minor", b"0")]).file("x", "x")),
-        (sparse, |tar| {
-            tar.pax(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"1"), ("GNU.sparse.numblocks", b"2")])
+            tar.pax(&[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"0")])
                 .file("x", "x")
         }),
         (sparse, |tar| {
-            tar.pax(&[("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"1")]).add(Block::new(b'2', "x").link("y"), &[])
+            tar.pax(&[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,2"), ("GNU.sparse.size", b"9")])
+                .file("x", "x")
+        }),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"9")])
+                .file("x", "x")
+        }),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.numblocks", b"2"), ("GNU.sparse.map", b"4,1,0,1"), ("GNU.sparse.size", b"9")])
+                .file("x", "xy")
+        }),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.numblocks", b"2"), ("GNU.sparse.map", b"0,2,1,1"), ("GNU.sparse.size", b"9")])
+                .file("x", "xyz")
+        }),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.numblocks", b"2"), ("GNU.sparse.map", b"0,1,4,1"), ("GNU.sparse.size", b"9")])
+                .file("x", "xy")
+        }),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0"), ("GNU.sparse.size", b"9")])
+                .file("x", "")
+        }),
+        (sparse, |tar| {
+            tar.pax(&[
+                ("GNU.sparse.numblocks", b"1"),
+                ("GNU.sparse.map", b"18446744073709551615,1"),
+                ("GNU.sparse.size", b"9"),
+            ])
+            .file("x", "x")
+        }),
+        (sparse, |tar| tar.pax(&[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,1")]).file("x", "x")),
+        (sparse, |tar| tar.pax(&[("GNU.sparse.offset", b"0"), ("GNU.sparse.size", b"9")]).file("x", "x")),
+        (sparse, |tar| tar.pax(&[("GNU.sparse.major", b"2"), ("GNU.sparse.minor", b"0")]).file("x", "x")),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.numblocks", b"2"), ("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"1")])
+                .file("x", "x")
+        }),
+        (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"1")])
+                .add(Block::new(b'2', "x").link("y"), &[])
         }),
         (sparse, |tar| {
             tar.pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"9")])

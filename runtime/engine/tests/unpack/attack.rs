@@ -127,6 +127,7 @@ fn payloads(at: &str) -> Vec<(&'static str, Tar)> {
     });
     payload("a sparse file", &|tar| {
         tar.pax(&[
+            ("GNU.sparse.numblocks", b"1"),
             ("GNU.sparse.map", b"0,1"),
             ("GNU.sparse.size", b"9"),
             ("GNU.sparse.name", format!("{at}/secret").as_bytes()),

@@ -9,4 +9,5 @@ mod compression;
 mod differential;
 mod layers;
 mod listing;
+mod mutations;
 mod overlay;
