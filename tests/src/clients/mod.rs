@@ -94,7 +94,6 @@ pub trait Client: Send + Sync {
 /// One of each.
 pub fn all() -> Vec<Box<dyn Client>> {
     vec![
-        Box::new(Cove::new()),
         Box::new(Docker::new()),
         Box::new(Podman::new()),
         Box::new(Buildah::new()),
@@ -103,6 +102,7 @@ pub fn all() -> Vec<Box<dyn Client>> {
         Box::new(Ctr::plain_http()),
         Box::new(Ctr::with_hosts_toml()),
         Box::new(Curl::new()),
+        Box::new(Cove::new()),
     ]
 }
 
