@@ -259,7 +259,8 @@ fn damaged_archives_are_refused_or_read_as_others_read_them() {
         if let Some(folder) = std::env::var_os("COVE_TEST_KEEP") {
             std::fs::write(Path::new(&folder).join(format!("{seed}.tar")), &bytes).unwrap();
         }
-        if seed % 8 == 0 {
+        // GNU tar refuses nothing at all, which docker takes for an empty layer.
+        if seed % 8 == 0 && !bytes.is_empty() {
             // Of the last file's padding nothing is missed by docker and by us, but by GNU tar.
             bytes.resize(bytes.len().next_multiple_of(512), 0);
             let listing = gnu(&["-t", "--quoting-style=literal"], &bytes);
