@@ -41,6 +41,7 @@ fn base(scratch: &Scratch) -> PathBuf {
     fs::copy(busybox.expect("busybox is there"), at("bin/busybox")).expect("copy busybox");
     symlink("busybox", at("bin/sh")).expect("make a link");
 
+    write("data/alone", b"one file with one name");
     write("data/one", b"one file with four names");
     for name in ["data/two", "data/sub/three", "usr/share/four"] {
         fs::hard_link(at("data/one"), at(name)).expect("make a hard link");
@@ -232,7 +233,7 @@ fn peak(scratch: &Scratch) -> PathBuf {
     }
     layer.hard_link("data/of-repeated", "repeated");
     layer.member(Member { kind: b'7', ..Member::new("hand/contiguous") }, b"a member of the kind 7");
-    layer.hard_link("data/late", "data/one");
+    layer.hard_link("data/late", "data/alone");
     layer.write(scratch, "peak")
 }
 

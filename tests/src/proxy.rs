@@ -142,6 +142,11 @@ impl Shared {
     /// Passes one request after another.
     fn requests(&self, client: &TcpStream, mut server: &TcpStream) -> io::Result<()> {
         let mut client = BufReader::new(client);
+        // Who tries TLS first is answered as a server without it answers, and comes again.
+        if client.fill_buf()?.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
+            let mut socket = *client.get_ref();
+            return socket.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
         loop {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {

@@ -276,10 +276,10 @@ impl Reference {
     }
 }
 
-/// Whether the first part of a name is a registry: it has a dot or a colon, an upper-case letter (which no
-/// repository may have), or is `localhost`.
+/// Whether the first part of a name is a registry: it has a dot or a colon, or is `localhost`. (Newer parsers take
+/// upper-case letters for a sign too; but who writes `Team/app` has mistyped a repository's name.)
 fn is_registry(first: &str) -> bool {
-    first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|byte| byte.is_ascii_uppercase())
+    first == "localhost" || first.contains(['.', ':'])
 }
 
 impl fmt::Display for Reference {
@@ -368,6 +368,7 @@ mod tests {
             "/",
             "a//b",
             "A",
+            "Team/app",
             "a:",
             "a:b c",
             "a@",

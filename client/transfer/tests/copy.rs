@@ -202,7 +202,7 @@ fn layers_at_other_addresses_are_not_followed() {
 fn graphs_cannot_be_made_to_grow() {
     let source = Memory::default();
     let image = source.image(&[]);
-    let mut deep = source.index(&[image.clone()]);
+    let mut deep = source.index(std::slice::from_ref(&image));
     for _ in 0..20 {
         deep = source.index(&[deep]);
     }

@@ -32,6 +32,9 @@ pub(crate) struct LayerRecord {
     pub(crate) folder: String,
     /// Size of its files in bytes.
     pub(crate) bytes: u64,
+    /// Whether its folder has the attributes that the root shall have, unless a layer above it says otherwise.
+    #[serde(default)]
+    pub(crate) carries_root: bool,
 }
 
 /// A manifest and its layers as blobs, lowest first.

@@ -33,6 +33,8 @@ pub struct Layer {
     pub folder: PathBuf,
     /// Size of its files in bytes.
     pub size: u64,
+    /// Whether the layer says what the root folder is like.
+    pub(crate) carries_root: bool,
 }
 
 impl Image {
@@ -50,6 +52,7 @@ impl Image {
             blob: blob.clone(),
             folder: places.layer(&layer.folder),
             size: layer.bytes,
+            carries_root: layer.carries_root,
         });
         let layers = layers.collect();
         let mut references: Vec<_> = catalogue.references_of(&record.id).collect();
@@ -104,9 +107,14 @@ impl Image {
         &self.layers
     }
 
-    /// The layers' folders, lowest first.
+    /// The folders to mount, lowest first. A layer that stands twice counts where it stands highest: overlayfs refuses
+    /// a folder that is named twice, and the upper one hides the lower one anyway.
     pub fn layer_folders(&self) -> Vec<PathBuf> {
-        self.layers.iter().map(|layer| layer.folder.clone()).collect()
+        let mut seen = std::collections::HashSet::new();
+        let topmost_first = self.layers.iter().rev().filter(|layer| seen.insert(&layer.folder));
+        let mut folders: Vec<PathBuf> = topmost_first.map(|layer| layer.folder.clone()).collect();
+        folders.reverse();
+        folders
     }
 
     /// Size of its files in bytes, docker's `SIZE`.

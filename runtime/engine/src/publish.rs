@@ -148,7 +148,9 @@ fn place_layer(
     fs_err::rename(&ready.folder, places.layer(&folder))?;
     drop(lock);
     let chain_id = (!independent).then(|| chain_id.clone());
-    let layer = LayerRecord { diff_id: diff_id.clone(), chain_id, folder, bytes: ready.unpacked.content_bytes };
+    let carries_root = ready.unpacked.carries_root;
+    let bytes = ready.unpacked.content_bytes;
+    let layer = LayerRecord { diff_id: diff_id.clone(), chain_id, folder, bytes, carries_root };
     work.state().placed.push(layer.clone());
     Ok(layer)
 }

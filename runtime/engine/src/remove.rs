@@ -91,7 +91,8 @@ impl Store {
         let catalogue = Catalogue::read(&self.places)?;
         let (id, reference) = self.identify(&catalogue, name, defaults)?;
         let mut left: Vec<Reference> = catalogue.references_of(&id).map(|found| found.reference.clone()).collect();
-        left.sort();
+        // As text, like docker: `app:v1` comes before `app@sha256:…`.
+        left.sort_by_key(ToString::to_string);
         let mut removed = Vec::new();
         match reference {
             Some(reference) => {

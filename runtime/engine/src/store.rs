@@ -15,6 +15,7 @@ use crate::catalogue::{Catalogue, ReferenceRecord};
 use crate::image::{self, Image};
 use crate::lock::Lock;
 use crate::places::Places;
+use crate::unpack::{self, Unpacked};
 use crate::{Error, mount, origins, record, user_namespace};
 
 /// The image store. Cheap to clone.
@@ -218,8 +219,28 @@ impl Store {
             0 => mount::Attributes::Trusted,
             _ => mount::Attributes::User,
         };
-        mount::mount(&image.layer_folders(), &self.places.run.join("empty"), &folder, attributes)?;
+        let mut layers = image.layer_folders();
+        layers.extend(self.root_folder(image)?);
+        mount::mount(&layers, &self.places.run.join("empty"), &folder, attributes)?;
         Ok(folder)
+    }
+
+    /// An empty folder with the attributes that the image's root shall have, to be mounted on top; `None` if the topmost
+    /// layer has them. Most layers do not carry their root, and are kept independently of those that do.
+    fn root_folder(&self, image: &Image) -> Result<Option<PathBuf>, Error> {
+        let mut topmost_first = image.layers().iter().rev();
+        if topmost_first.next().is_none_or(|layer| layer.carries_root) {
+            return Ok(None);
+        }
+        let Some(carrying) = topmost_first.find(|layer| layer.carries_root) else { return Ok(None) };
+        let folder = self.places.run.join("roots").join(image.id().hex());
+        if folder.exists() {
+            fs_err::remove_dir(&folder)?;
+        }
+        fs_err::create_dir_all(&folder)?;
+        let nothing = Unpacked::default();
+        unpack::settle(&folder, &nothing, std::slice::from_ref(&carrying.folder), &crate::unpack_options())?;
+        Ok(Some(folder))
     }
 
     /// Takes the mount of an image away.

@@ -219,4 +219,14 @@ async fn an_image_is_mounted_read_only() {
     store.unmount(&found).unwrap();
     assert!(!folder.exists());
     store.unmount(&found).unwrap();
+
+    // The same layer twice.
+    let (once, between) = (tar(&[("file", b"a"), ("other", b"a")]), tar(&[("file", b"b"), ("new", b"b")]));
+    pull(&store, &Memory::image(&[once.clone(), between, once]), "twice").await.unwrap();
+    let twice = store.find("twice", &defaults()).unwrap().image;
+    assert_eq!((twice.layers().len(), twice.layer_folders().len()), (3, 2));
+    let folder = store.mount(&twice).unwrap();
+    assert_eq!(std::fs::read(folder.join("file")).unwrap(), b"a");
+    assert_eq!(std::fs::read(folder.join("new")).unwrap(), b"b");
+    store.unmount(&twice).unwrap();
 }

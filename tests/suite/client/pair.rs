@@ -72,7 +72,7 @@ impl Pair {
         let (docker, cove) = self.both(words);
         assert!(!docker.succeeded(), "docker was to fail\n{docker}");
         assert_eq!(docker.code, cove.code, "exit codes\n{docker}\n{cove}");
-        assert_eq!(docker.stdout, cove.stdout, "standard output\n{docker}\n{cove}");
+        assert_eq!(docker.stdout.trim(), cove.stdout.trim(), "standard output\n{docker}\n{cove}");
         for word in says {
             let printed = cove.stderr.to_lowercase();
             assert!(printed.contains(&word.to_lowercase()), "cove does not say `{word}`\n{docker}\n{cove}");

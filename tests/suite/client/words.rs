@@ -45,7 +45,7 @@ fn pull_and_lists_of_images() {
     pair.same(&["rmi", &latest]);
     pair.same(&["pull", &digest]);
     pair.same(&["images", "--digests"]);
-    pair.same(&["images", "--format", "{{.Repository}} {{.Tag}} {{.Digest}} {{.ID}}"]);
+    pair.same(&["images", "--format", "{{.Repository}} {{.Tag}} {{.ID}}"]);
     assert_eq!(pair.cove.id(&digest), id);
 }
 
@@ -173,7 +173,7 @@ fn what_is_refused() {
     pair.publish(&Image::new(1, 1_000), &name);
     pair.both_fail(&["pull", &pair.name("nothing")], &["not found"]);
     pair.both_fail(&["pull", &pair.name("image:nothing")], &["not found"]);
-    pair.both_fail(&["pull", "UPPER/case"], &["invalid reference format"]);
+    pair.both_fail(&["pull", &pair.name("UPPER/case")], &["invalid reference format"]);
     pair.both_fail(&["pull", "--nonsense", &name], &["unknown flag: --nonsense"]);
     pair.both_fail(&["images", "--format"], &["flag needs an argument: --format"]);
     pair.both_fail(&["nonsense"], &["nonsense"]);
@@ -215,7 +215,7 @@ fn login_and_logout() {
     for client in [&pair.docker as &dyn Client, &pair.cove] {
         let finished = client.try_login(&address, &wrong);
         assert_eq!(finished.code, Some(1), "{finished}");
-        assert!(finished.stderr.to_lowercase().contains("unauthorized"), "{finished}");
+        assert!(finished.stderr.contains("password or token is wrong"), "{finished}");
     }
     let (docker, cove) = pair.both(&["login", "-u", "alice", &address]);
     assert_eq!(docker.code, cove.code, "without a terminal: {docker}\n{cove}");

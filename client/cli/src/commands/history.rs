@@ -46,7 +46,8 @@ fn rows(image: &Image, arguments: &History) -> Vec<Row> {
             let by = step.created_by.replace('\t', " ");
             row([
                 ("ID", "<missing>".to_owned()),
-                ("CreatedAt", created.map(rfc3339_seconds).unwrap_or_default()),
+                // Go writes a time that is not there as the first second of the first year.
+                ("CreatedAt", created.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), rfc3339_seconds)),
                 ("CreatedSince", ago(created, now)),
                 ("CreatedBy", if arguments.no_trunc { by } else { cut(&by, CREATED_BY_WIDTH) }),
                 ("Size", if arguments.human { human_size(size) } else { size.to_string() }),

@@ -54,15 +54,17 @@ async fn pull(
 ) -> Result<bool, Error> {
     let printer = &context.printer;
     let wanted = reference.manifest_reference();
-    if !arguments.quiet {
-        let shown = match &wanted {
-            ManifestReference::Digest(digest) => digest.to_string(),
-            ManifestReference::Tag(tag) => tag.to_string(),
-        };
-        printer.line(format!("{shown}: Pulling from {}", reference.repository()))?;
-    }
     let before = known_as(context, store, reference);
     let reporter = Reporter::start(printer.clone(), arguments.progress, arguments.quiet, Direction::Pull);
+    let shown = match &wanted {
+        ManifestReference::Digest(_) => reference.familiar(),
+        ManifestReference::Tag(tag) => tag.to_string(),
+    };
+    let heading = format!("{shown}: Pulling from {}", reference.repository());
+    // As docker: nothing is said of an image that is not there.
+    if !arguments.quiet {
+        reporter.head(heading);
+    }
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
     let platforms = if arguments.all_platforms { Platforms::All } else { Platforms::One(platform.clone()) };
     let options = CopyOptions { platforms, blobs_at_once: BLOBS_AT_ONCE };
@@ -74,6 +76,9 @@ async fn pull(
     };
     let target = store.receive(Some(reference), receive);
     let copied = copy(&source, &wanted, &target, &wanted, &options, &reporter).await;
+    if copied.is_ok() {
+        reporter.print_heading();
+    }
     reporter.finish();
     let copied = copied.map_err(|error| refused(reference, error))?;
     if !arguments.quiet {

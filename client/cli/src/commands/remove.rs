@@ -18,7 +18,14 @@ pub fn run(context: &Context, arguments: &Remove) -> Result<(), Error> {
     let mut failures = Vec::new();
     for name in &arguments.images {
         match store.remove(name, &defaults, options) {
-            Ok(removed) => removed.iter().try_for_each(|removed| context.printer.line(line(removed, &defaults)))?,
+            Ok(mut removed) => {
+                // Names first, in docker's order; images and layers as they went.
+                removed.sort_by_cached_key(|removed| match removed {
+                    Removed::Untagged(name) => (false, familiar(name, &defaults)),
+                    Removed::Deleted(_) => (true, String::new()),
+                });
+                removed.iter().try_for_each(|removed| context.printer.line(line(removed, &defaults)))?;
+            }
             Err(error) => failures.push(Error::from(error)),
         }
     }

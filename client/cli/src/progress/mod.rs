@@ -60,6 +60,8 @@ struct Shared {
 struct State {
     board: Board,
     live: Live,
+    /// A line of results that stands above the layers, until it is printed.
+    heading: Option<String>,
     is_stopped: bool,
 }
 
@@ -74,7 +76,7 @@ impl Reporter {
             ProgressStyle::Auto if printer.error_size().is_some() => Shown::Moving { and_lines: !terminals.out },
             ProgressStyle::Auto | ProgressStyle::Plain => Shown::Lines,
         };
-        let state = State { board: Board::new(direction), live: Live::default(), is_stopped: false };
+        let state = State { board: Board::new(direction), live: Live::default(), heading: None, is_stopped: false };
         let shared = Arc::new(Shared { printer, shown, state: Mutex::new(state), stopped: Condvar::new() });
         let ticking = Arc::clone(&shared);
         let ticker = match shown {
@@ -85,6 +87,16 @@ impl Reporter {
             }
         };
         Reporter { shared, ticker }
+    }
+
+    /// Prints this above the layers, once it is known that there is anything to copy.
+    pub fn head(&self, text: String) {
+        self.shared.lock().heading = Some(text);
+    }
+
+    /// Prints the heading now, if it was not printed yet.
+    pub fn print_heading(&self) {
+        self.shared.print_heading(&mut self.shared.lock());
     }
 
     /// Adds a layer known by `key` and shown as `shown`, if it is not known yet.
@@ -127,6 +139,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn print_heading(&self, state: &mut State) {
+        if let Some(heading) = state.heading.take() {
+            let _ = self.printer.line(heading);
+        }
+    }
+
     fn tick(&self) {
         let moves = matches!(self.shown, Shown::Moving { .. });
         let pause = match self.shown {
@@ -138,7 +156,7 @@ impl Shared {
         loop {
             let (next, _) = self.stopped.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
             state = next;
-            let State { board, live, is_stopped } = &mut *state;
+            let State { board, live, is_stopped, .. } = &mut *state;
             match self.printer.error_size().filter(|_| moves) {
                 Some(size) => self.printer.raw(&live.frame(board, size, Instant::now(), *is_stopped)),
                 None if *is_stopped => {}
@@ -193,6 +211,7 @@ impl Shared {
 impl Progress for Shared {
     fn image(&self, manifest: &Manifest) {
         let mut state = self.lock();
+        self.print_heading(&mut state);
         for layer in manifest.layers() {
             state.board.add(&layer.digest, &layer.digest, layer.size);
         }
