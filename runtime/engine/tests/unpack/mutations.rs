@@ -236,6 +236,12 @@ fn damaged_archives_are_refused_or_read_as_others_read_them() {
     std::fs::create_dir(&accepted).unwrap();
     std::fs::write(&canary, "alive").unwrap();
     let seeds = seeds();
+    if let Some(folder) = std::env::var_os("COVE_TEST_KEEP") {
+        seeds
+            .iter()
+            .enumerate()
+            .for_each(|(n, seed)| std::fs::write(Path::new(&folder).join(format!("seed-{n}.tar")), seed).unwrap());
+    }
     let mut kept = Vec::new();
     for seed in first..first + rounds {
         let mut random = SmallRng::seed_from_u64(seed);
