@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cove_oci::{Descriptor, Digest, Manifest, ManifestKind, chain_ids};
+use cove_oci::{Descriptor, Digest, Manifest, ManifestKind, Reference, chain_ids};
 use cove_transfer::Origin;
 
 use crate::archive::is_raw;
@@ -41,27 +41,32 @@ pub(crate) fn publish(work: &Work, root: &Descriptor) -> Result<(), Error> {
     rustix::fs::syncfs(&session.disk).map_err(std::io::Error::from)?;
 
     let lock = work.store.lock()?;
-    for record in &mut records {
-        merge(work, record)?;
-        record::write(&work.store.places.image(&record.id), record)?;
-    }
+    let mut names = Vec::new();
     if let Some(reference) = &work.reference {
-        let main = &records[main].id;
-        let others = records.iter().map(|record| record.id.clone()).filter(|id| id != main).collect::<Vec<_>>();
-        // The name that people use comes last: when it is there, so is everything else.
-        let mut names = Vec::new();
         if work.options.from_registry {
             names.push(reference.with_digest(root.digest.clone()));
         }
         names.push(main_reference(reference));
         names.dedup();
-        for reference in names {
-            let path = work.store.reference_path(&reference);
-            let (image, target, updated) = (main.clone(), root.clone(), now());
-            let (images, content) = (others.clone(), content.clone());
-            record::write(&path, &ReferenceRecord { reference, image, target, images, content, updated })?;
-        }
     }
+    let main = records[main].id.clone();
+    let others = records.iter().map(|record| record.id.clone()).filter(|id| *id != main).collect::<Vec<_>>();
+    let name = |reference: Reference| {
+        let path = work.store.reference_path(&reference);
+        let (image, target, updated) = (main.clone(), root.clone(), now());
+        let (images, content) = (others.clone(), content.clone());
+        record::write(&path, &ReferenceRecord { reference, image, target, images, content, updated })
+    };
+    // A new name comes first: it stands for nothing until its image has a record, so that both appear at once. A name
+    // that moves comes last, with the one that people use at the very end: when it is there, so is everything else.
+    let (moving, new) =
+        names.into_iter().partition::<Vec<_>, _>(|reference| work.store.reference_path(reference).exists());
+    new.into_iter().try_for_each(&name)?;
+    for record in &mut records {
+        merge(work, record)?;
+        record::write(&work.store.places.image(&record.id), record)?;
+    }
+    moving.into_iter().try_for_each(&name)?;
     drop(lock);
     tidy(work, &records, &content);
     Ok(())

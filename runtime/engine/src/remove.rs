@@ -194,7 +194,12 @@ impl Store {
         for entry in fs_err::read_dir(self.places.partial())? {
             let path = entry?.path();
             let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if living.iter().any(|digest| digest.ends_with(&name)) || is_lock(&path) {
+            if living.iter().any(|digest| digest.ends_with(&name)) {
+                continue;
+            }
+            if is_lock(&path) {
+                // The lock of somebody who was killed goes when it is given back.
+                drop(PassingLock::take(&path)?);
                 continue;
             }
             if PassingLock::take(&path.with_extension("lock"))?.is_some() {
@@ -229,6 +234,10 @@ impl Store {
         }
         record::sweep(&places.images())?;
         record::sweep(&places.references())?;
+        // Names whose image was never recorded, for whoever published it was killed in between.
+        for found in catalogue.references.iter().filter(|found| catalogue.image(&found.image).is_none()) {
+            record::remove(&self.reference_path(&found.reference))?;
+        }
         let living = Lease::living(places)?;
         let blobs: HashSet<String> = catalogue.blobs().keys().map(ToString::to_string).collect();
         for algorithm in ["sha256", "sha512"] {
