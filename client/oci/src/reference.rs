@@ -254,6 +254,8 @@ impl Reference {
         let repository = self.repository.as_str();
         match repository.strip_prefix("library/") {
             Some(name) if !name.contains('/') => name.to_owned(),
+            // Without its registry the first part of this one would be taken for another registry.
+            _ if repository.split_once('/').is_some_and(|(first, _)| is_registry(first)) => self.full_repository(),
             _ => repository.to_owned(),
         }
     }
@@ -327,6 +329,7 @@ mod tests {
             ("index.docker.io/team/app:v1", "docker.io/team/app:v1", "team/app:v1"),
             ("team/app", "docker.io/team/app", "team/app"),
             ("localhost/app", "localhost/app", "localhost/app"),
+            ("docker.io/a.b/app", "docker.io/a.b/app", "docker.io/a.b/app"),
             ("localhost:5000/app:v1", "localhost:5000/app:v1", "localhost:5000/app:v1"),
             ("127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c"),
             ("[::1]:5000/app", "[::1]:5000/app", "[::1]:5000/app"),

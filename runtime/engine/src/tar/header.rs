@@ -45,6 +45,14 @@ impl<'a> Header<'a> {
         self.block[156]
     }
 
+    /// Whether GNU tar takes it for the header of a PAX archive: only there it reads sparse maps from PAX records, while Go
+    /// reads them anywhere.
+    pub(super) fn is_posix(&self) -> bool {
+        let is_time = |field: &[u8]| matches!(field[0], b'0'..=b'7') && field[11] == b' ';
+        let is_star = self.block[475] == 0 && is_time(&self.block[476..488]) && is_time(&self.block[488..500]);
+        self.format == Format::Ustar && !is_star
+    }
+
     /// Bytes of data after the header.
     pub(super) fn size(&self) -> Result<u64, Problem> {
         let field = &self.block[124..136];

@@ -164,7 +164,9 @@ impl<R: Read> Archive<R> {
         entry.size = stored;
         self.extents.clear();
         match sparse {
-            Some(_) if !matches!(header.type_flag(), 0 | b'0') => return Err(refuse(Problem::SparseMap)),
+            Some(_) if !header.is_posix() || !matches!(header.type_flag(), 0 | b'0') => {
+                return Err(refuse(Problem::SparseMap));
+            }
             Some(Sparse::Mapped { size, map }) => {
                 entry.size = size;
                 self.extents = map;

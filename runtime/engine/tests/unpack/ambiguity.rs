@@ -93,6 +93,10 @@ fn ambiguous_archives_are_refused() {
         }),
         (sparse, |tar| tar.pax(&[("GNU.sparse.name", b"y")]).file("x", "")),
         (sparse, |tar| {
+            tar.pax(&[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"1")]);
+            tar.add(Block::new(b'0', "x").gnu().size(1), b"x")
+        }),
+        (sparse, |tar| {
             tar.pax(&[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,1"), ("GNU.sparse.size", b"0")])
                 .file("x", "x")
         }),
