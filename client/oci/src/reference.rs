@@ -84,8 +84,9 @@ impl FromStr for RegistryName {
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let bad = || ReferenceError::Registry(shortened(text));
+        let lower = text.to_ascii_lowercase();
         // Docker Hub has had several names; one is kept.
-        if matches!(text, "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com") {
+        if matches!(lower.as_str(), "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com") {
             return Ok(RegistryName::docker_hub());
         }
         let (host, port) = match text.strip_prefix('[') {
@@ -111,7 +112,7 @@ impl FromStr for RegistryName {
         if !host_is_good || !port_is_good {
             return Err(bad());
         }
-        Ok(RegistryName(text.to_ascii_lowercase().into()))
+        Ok(RegistryName(lower.into()))
     }
 }
 
@@ -327,6 +328,7 @@ mod tests {
             ("library/debian", "docker.io/library/debian", "debian"),
             ("docker.io/debian", "docker.io/library/debian", "debian"),
             ("index.docker.io/team/app:v1", "docker.io/team/app:v1", "team/app:v1"),
+            ("Index.Docker.IO/team/app", "docker.io/team/app", "team/app"),
             ("team/app", "docker.io/team/app", "team/app"),
             ("localhost/app", "localhost/app", "localhost/app"),
             ("docker.io/a.b/app", "docker.io/a.b/app", "docker.io/a.b/app"),

@@ -94,6 +94,10 @@ impl<'a> Unpacker<'a> {
                     current = id;
                     break;
                 }
+                // A link may lead there, though no name of an entry does.
+                Step::Missing { name, .. } if name.starts_with(b".wh.") => {
+                    return Err(refused(path, Problem::InsideWhiteout));
+                }
                 Step::Missing { parent, name, rest: after } => {
                     let is_cut_off = match self.tree.child(parent, &name) {
                         None => false,

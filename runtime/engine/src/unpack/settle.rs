@@ -162,6 +162,9 @@ impl Settler {
     /// What is at a path whose parent is a folder of this layer.
     fn step(&mut self, path: &[u8], hidden: &[u8]) -> Result<Step, UnpackError> {
         let failure = |error| failed("look at", path, error);
+        if split_last(path).1.starts_with(b".wh.") {
+            return Ok(Step::NoFolder);
+        }
         let own = self.own.stat(path).map_err(failure)?;
         let is_open = path == hidden || self.implied.contains(path) || self.attributeless.contains(path);
         match &own {

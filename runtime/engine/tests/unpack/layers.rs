@@ -144,6 +144,7 @@ fn layers_that_cannot_be_are_refused() {
         ("whiteout names no file", |tar| tar.file("a/.wh..", "")),
         ("whiteout names no file", |tar| tar.file("a/.wh...", "")),
         ("reserved", |tar| tar.file(".wh.a/b", "")),
+        ("reserved", |tar| tar.link("l", "x/../.wh.a").file("l/b", "")),
         ("hard links to folders", |tar| tar.folder("a").hard("b", "a")),
         ("hard links to folders", |tar| tar.hard("b", "/")),
         ("neither", |tar| tar.file(".wh.a", "").hard("b", "a")),
