@@ -164,7 +164,7 @@ impl Reference {
         if repository.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(ReferenceError::Uppercase(shortened(repository)));
         }
-        if rest.len() == 64 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if looks_like_id(rest) {
             return Err(ReferenceError::LooksLikeId(shortened(rest)));
         }
         let repository = match repository.contains('/') || !registry.is_docker_hub() {
@@ -254,7 +254,8 @@ impl Reference {
         }
         let repository = self.repository.as_str();
         match repository.strip_prefix("library/") {
-            Some(name) if !name.contains('/') => name.to_owned(),
+            // A name that is read as an image's id keeps `library/`.
+            Some(name) if !name.contains('/') && !looks_like_id(name) => name.to_owned(),
             // Without its registry the first part of this one would be taken for another registry.
             _ if repository.split_once('/').is_some_and(|(first, _)| is_registry(first)) => self.full_repository(),
             _ => repository.to_owned(),
@@ -277,6 +278,11 @@ impl Reference {
         }
         text
     }
+}
+
+/// Whether a name would be taken for an image's id.
+fn looks_like_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Whether the first part of a name is a registry: it has a dot or a colon, or is `localhost`. (Newer parsers take
@@ -345,6 +351,17 @@ mod tests {
         assert_eq!(with_digest.to_string(), format!("docker.io/library/debian:12@{DIGEST}"));
         assert!(matches!(with_digest.manifest_reference(), ManifestReference::Digest(_)));
         assert_eq!("debian".parse::<Reference>().unwrap().or_latest().familiar(), "debian:latest");
+    }
+
+    #[test]
+    fn what_is_shown_is_read_as_the_same_reference() {
+        let like_id = format!("library/{}", "a".repeat(64));
+        for written in [like_id.as_str(), "docker.io/a.b/app", "docker.io/localhost/app", "INDEX.docker.io/app:1"] {
+            let reference = Reference::parse(written, &ReferenceDefaults::default()).unwrap();
+            for shown in [reference.to_string(), reference.familiar()] {
+                assert_eq!(Reference::parse(&shown, &ReferenceDefaults::default()), Ok(reference.clone()), "{shown}");
+            }
+        }
     }
 
     #[test]
