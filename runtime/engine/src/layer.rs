@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver as Channel, sync_channel};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 
 use crate::catalogue::Catalogue;
-use crate::decompress::decompress;
+use crate::decompress::{decompress, read_ahead};
 use crate::partial::{Growth, Partial};
 use crate::receive::{LOOK_AGAIN, LayerTask, Ready, Receiver, Work};
 use crate::{Error, image, record, unpack};
@@ -353,88 +352,22 @@ impl Work {
     }
 }
 
-/// Decompresses in one thread and hands the tar to `work` in this one, which also hashes it.
+/// Hands the tar of a layer to `work`, which reads it in this thread while another one decompresses, and gives the
+/// digest of what was read.
 pub(crate) fn through<T>(
     codec: Codec,
     compressed: impl Read + Send,
     limits: &unpack::UnpackLimits,
     work: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
 ) -> Result<(T, Digest), Error> {
-    if codec == Codec::Identity {
-        let mut tar = Hashed { inner: compressed, hasher: Hasher::new(Algorithm::Sha256) };
+    let hashed = |tar: &mut dyn Read| {
+        let mut tar = Hashed { inner: tar, hasher: Hasher::new(Algorithm::Sha256) };
         let made = work(&mut tar)?;
-        return Ok((made, tar.hasher.finish()));
-    }
-    std::thread::scope(|scope| {
-        let (filled, pieces) = sync_channel::<io::Result<Vec<u8>>>(8);
-        let (emptied, spare) = sync_channel::<Vec<u8>>(16);
-        scope.spawn(move || {
-            let mut tar = match decompress(codec, compressed, limits) {
-                Ok(tar) => tar,
-                Err(error) => return drop(filled.send(Err(error))),
-            };
-            loop {
-                let mut buffer = spare.try_recv().unwrap_or_default();
-                buffer.resize(PIECE, 0);
-                let read = read_some(&mut tar, &mut buffer);
-                let (last, piece) = match read {
-                    Ok(0) => return,
-                    Ok(count) => {
-                        buffer.truncate(count);
-                        (false, Ok(buffer))
-                    }
-                    Err(error) => (true, Err(error)),
-                };
-                if filled.send(piece).is_err() || last {
-                    return;
-                }
-            }
-        });
-        let pieces = Pieces { pieces, emptied, current: Vec::new(), at: 0 };
-        let mut tar = Hashed { inner: pieces, hasher: Hasher::new(Algorithm::Sha256) };
-        let made = work(&mut tar);
-        let digest = tar.hasher.finish();
-        // Drops the channel, so that the other thread stops.
-        drop(tar.inner);
-        Ok((made?, digest))
-    })
-}
-
-const PIECE: usize = 256 * 1024;
-
-fn read_some(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match from.read(&mut buffer[done..]) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
-}
-
-/// What another thread decompresses, as a reader.
-struct Pieces {
-    pieces: Channel<io::Result<Vec<u8>>>,
-    emptied: std::sync::mpsc::SyncSender<Vec<u8>>,
-    current: Vec<u8>,
-    at: usize,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.current.len() {
-            let Ok(next) = self.pieces.recv() else { return Ok(0) };
-            let used = std::mem::replace(&mut self.current, next?);
-            let _ = self.emptied.try_send(used);
-            self.at = 0;
-        }
-        let count = buffer.len().min(self.current.len() - self.at);
-        buffer[..count].copy_from_slice(&self.current[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
+        Ok((made, tar.hasher.finish()))
+    };
+    match codec {
+        Codec::Identity => hashed(&mut { compressed }),
+        Codec::Gzip | Codec::Zstd => read_ahead(|| decompress(codec, compressed, limits), hashed),
     }
 }
 
