@@ -11,7 +11,7 @@ use crate::authorization::Authorization;
 use crate::credentials::{Credential, CredentialSource};
 use crate::download::PIECES_AT_ONCE;
 use crate::endpoint::{Endpoint, Turns};
-use crate::registries::{Access, Host, Registries};
+use crate::registries::{Access, Host, Limits, Registries};
 use crate::transport::Transports;
 use crate::{Error, Patience, Repository};
 
@@ -37,11 +37,20 @@ pub(crate) struct Shared {
 type Key = (RegistryName, Option<RepositoryName>, String);
 
 impl Shared {
-    /// The limits of a host.
-    pub(crate) fn turns(&self, base: &Url) -> Turns {
+    /// The places at a host. A registry with which more shall be transferred at once than usual has more of them; less
+    /// is seen to by whoever copies, for a transfer needs other requests beside it.
+    pub(crate) fn turns(&self, registry: &RegistryName, base: &Url) -> Turns {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let host = base.origin().ascii_serialization();
-        turns.entry(host).or_insert_with(|| Turns::new(self.patience.requests_at_once)).clone()
+        let limits = self.registries.limits(registry);
+        let at_once = limits.downloads.max(limits.uploads).unwrap_or(0).max(self.patience.requests_at_once);
+        turns.entry(host).or_insert_with(|| Turns::new(at_once)).clone()
+    }
+
+    /// How often something is tried with a registry.
+    pub(crate) fn attempts(&self, registry: &RegistryName) -> u32 {
+        let configured = self.registries.limits(registry).attempts.and_then(|attempts| u32::try_from(attempts).ok());
+        configured.unwrap_or(self.patience.attempts)
     }
 }
 
@@ -67,6 +76,11 @@ impl Client {
         let (endpoints, turns) = (Mutex::default(), Mutex::default());
         let shared = Shared { registries, credentials, patience, transports, pieces, endpoints, turns };
         Ok(Client { shared: Arc::new(shared) })
+    }
+
+    /// What is configured for a registry: how many blobs to transfer with it at once, how often to try.
+    pub fn limits(&self, registry: &RegistryName) -> Limits {
+        self.shared.registries.limits(registry)
     }
 
     /// The repository of a reference, to read from or to write to. Nothing is sent before it is used.

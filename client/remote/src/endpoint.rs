@@ -119,7 +119,7 @@ impl Endpoint {
             name: name.unwrap_or_else(|| registry.clone()),
             registry: registry.clone(),
             repository: repository.cloned(),
-            turns: shared.turns(&host.base),
+            turns: shared.turns(registry, &host.base),
             shared,
             host,
             authorization,
@@ -201,13 +201,16 @@ impl Endpoint {
         }
     }
 
+    /// How often something is tried here.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.shared.attempts(&self.registry)
+    }
+
     /// Waits before the next attempt; gives the error back if there shall be none.
     pub(crate) async fn pause(&self, failures: u32, error: Error, told: Option<Told<'_>>) -> Result<(), Error> {
         let patience = &self.shared.patience;
         let asked = error.retry_after();
-        if !error.is_passing()
-            || failures >= patience.attempts
-            || asked.is_some_and(|wait| wait > patience.longest_pause)
+        if !error.is_passing() || failures >= self.attempts() || asked.is_some_and(|wait| wait > patience.longest_pause)
         {
             return Err(error);
         }

@@ -170,14 +170,14 @@ impl<'a> Upload<'a> {
                 self.chunk = Some(smaller.ok_or(error)?);
             }
             // The upload is gone, or what an earlier command sent was not good: once more from the beginning.
-            Some(StatusCode::NOT_FOUND) if failures < self.endpoint.shared.patience.attempts => {
+            Some(StatusCode::NOT_FOUND) if failures < self.endpoint.attempts() => {
                 return self.begin_anew(told).await;
             }
             Some(StatusCode::BAD_REQUEST) if is_stale => {
                 self.cancel().await;
                 return self.begin_anew(told).await;
             }
-            Some(StatusCode::RANGE_NOT_SATISFIABLE) if failures < self.endpoint.shared.patience.attempts => {}
+            Some(StatusCode::RANGE_NOT_SATISFIABLE) if failures < self.endpoint.attempts() => {}
             _ if matches!(error, Error::Unauthorized { .. }) && failures < 2 => {}
             _ => self.endpoint.pause(failures, error, Some(told)).await?,
         }

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::progress::{Direction, Reporter};
 
-/// Blobs that travel at once; the client's own limits for each host come on top.
+/// Blobs that travel at once where nothing is configured.
 pub const BLOBS_AT_ONCE: usize = 8;
 
 /// Downloads an image, or with `-a` all of a repository.
@@ -67,7 +67,8 @@ async fn pull(
     }
     let platform = arguments.platform.clone().unwrap_or_else(Platform::host);
     let platforms = if arguments.all_platforms { Platforms::All } else { Platforms::One(platform.clone()) };
-    let options = CopyOptions { platforms, blobs_at_once: BLOBS_AT_ONCE };
+    let blobs_at_once = client.limits(reference.registry()).downloads.unwrap_or(BLOBS_AT_ONCE);
+    let options = CopyOptions { platforms, blobs_at_once };
     let source = client.repository(reference, Access::Pull).with_progress(reporter.shared());
     let receive = ReceiveOptions {
         platform: Some(platform),

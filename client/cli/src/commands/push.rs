@@ -97,7 +97,8 @@ async fn push(
     let index = if arguments.all_platforms { store.send_index(name)? } else { None };
     let platforms = if index.is_some() { Platforms::All } else { Platforms::One(image.config().platform()) };
     let source = index.map_or_else(|| store.send(image), Ok)?;
-    let options = CopyOptions { platforms, blobs_at_once: BLOBS_AT_ONCE };
+    let blobs_at_once = client.limits(name.registry()).uploads.unwrap_or(BLOBS_AT_ONCE);
+    let options = CopyOptions { platforms, blobs_at_once };
     // A source of the store stands for one image or index, whatever it is asked for.
     let copied = copy(&source, &wanted, &target, &wanted, &options, &reporter).await;
     if copied.as_ref().is_ok_and(Copied::was_up_to_date) {

@@ -380,3 +380,18 @@ impl Progress for Steps {
 pub async fn within<F: Future>(seconds: u64, act: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(seconds), act).await.expect("it hangs")
 }
+
+pub fn layer(seed: u64, length: usize) -> (Descriptor, Vec<u8>) {
+    let bytes = noise(seed, length);
+    (Descriptor::new(media_type::OCI_LAYER, digest(&bytes), length as u64), bytes)
+}
+
+pub fn manifest() -> (Descriptor, String) {
+    let (config, _) = layer(1, 10);
+    let json = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[]}}"#,
+        media_type::OCI_MANIFEST,
+        serde_json::to_string(&config).unwrap()
+    );
+    (Descriptor::new(media_type::OCI_MANIFEST, digest(json.as_bytes()), json.len() as u64), json)
+}
