@@ -80,7 +80,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// The folder that a path leads to. What is missing on the way is made: the layer implies it.
-    fn parent(&mut self, path: &[u8]) -> Result<Id, UnpackError> {
+    pub(super) fn parent(&mut self, path: &[u8]) -> Result<Id, UnpackError> {
         if let Some((known, id)) = &self.last_parent
             && known == path
         {
@@ -287,167 +287,8 @@ impl<'a> Unpacker<'a> {
             .map_err(|error| failed("set the times of", &entry.path, error))
     }
 
-    fn hard_link(&mut self, parent: Id, name: &[u8], entry: &Entry) -> Result<(), UnpackError> {
-        let refuse = |problem| refused(&entry.path, problem);
-        let mut target = Vec::new();
-        normalise(&entry.link, &mut target).map_err(refuse)?;
-        if target.is_empty() {
-            return Err(refuse(Problem::LinkToFolder));
-        }
-        let (folder, last) = split_last(&target);
-        let (mut below, is_hidden) = match self.tree.walk(ROOT, folder).map_err(refuse)? {
-            Step::Folder(folder) => {
-                if (folder, last) == (parent, name) {
-                    return Ok(());
-                }
-                let child = self.tree.child(folder, last);
-                let mut copy: Option<Box<[u8]>> = None;
-                match child.map(|child| &self.tree.node(child).kind) {
-                    Some(Kind::Folder(_)) => return Err(refuse(Problem::LinkToFolder)),
-                    Some(Kind::Whiteout) => return Err(refuse(Problem::LinkTarget)),
-                    Some(Kind::LinkBelow(target)) => {
-                        let target = target.clone();
-                        return self.link_below(parent, name, target);
-                    }
-                    Some(Kind::SymbolicLink(target)) => copy = Some(target.clone()),
-                    Some(Kind::File | Kind::Free) | None => {}
-                }
-                if self.link(folder, last, parent, name, copy)? {
-                    return Ok(());
-                }
-                let is_opaque = self.tree.folder(folder).is_none_or(|folder| folder.opaque);
-                (self.tree.path(folder), is_opaque || self.tree.is_cut_off(folder))
-            }
-            Step::Missing { parent: folder, name: missing, rest } => {
-                let is_opaque = self.tree.folder(folder).is_none_or(|folder| folder.opaque);
-                let is_hidden =
-                    is_opaque || self.tree.is_cut_off(folder) || self.tree.child(folder, &missing).is_some();
-                let mut below = self.tree.path(folder);
-                for part in [&missing, &rest] {
-                    below.push(b'/');
-                    below.extend_from_slice(part);
-                }
-                (below, is_hidden)
-            }
-        };
-        if is_hidden {
-            return Err(refuse(Problem::LinkTarget));
-        }
-        below.push(b'/');
-        below.extend_from_slice(last);
-        let mut clean = Vec::new();
-        // `..` in what follows a link is for the layers below to resolve.
-        if normalise(&below, &mut clean).is_err() {
-            clean = below;
-        }
-        self.link_below(parent, name, clean.into())
-    }
-
-    /// `false` if there is no such file in the layer.
-    fn link(
-        &mut self,
-        folder: Id,
-        last: &[u8],
-        parent: Id,
-        name: &[u8],
-        symbolic: Option<Box<[u8]>>,
-    ) -> Result<bool, UnpackError> {
-        let from = self.open(folder)?;
-        let kind = symbolic.map(|target| move || Kind::SymbolicLink(target.clone()));
-        let directory = match &kind {
-            Some(kind) => self.make_room(parent, name, Some(kind))?,
-            None => self.make_room(parent, name, None)?,
-        };
-        let linked = self.replacing(&directory, parent, name, "make the hard link", |directory| {
-            match rustix::fs::linkat(&from, last, directory, name, AtFlags::empty()) {
-                Err(Errno::NOENT) => Ok(false),
-                linked => linked.map(|()| true),
-            }
-        })?;
-        if linked
-            && let Some(kind) = kind
-            && self.tree.child(parent, name).is_none()
-        {
-            self.add(parent, name, kind(), false)?;
-        }
-        Ok(linked)
-    }
-
-    fn link_below(&mut self, parent: Id, name: &[u8], target: Box<[u8]>) -> Result<(), UnpackError> {
-        let whiteout = match self.tree.child(parent, name) {
-            Some(child) => self.clear(child)?,
-            None => {
-                let directory = self.open(parent)?;
-                match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    Err(error) => return Err(failed("replace", &self.path(parent, name), error)),
-                }
-                false
-            }
-        };
-        self.add(parent, name, Kind::LinkBelow(target), whiteout).map(drop)
-    }
-
-    /// Whiteouts and what aufs left in layers. `false` if the entry is none after all.
-    fn whiteout(&mut self, path: &[u8], entry: &Entry) -> Result<bool, UnpackError> {
-        let (parent, name) = split_last(path);
-        for part in parent.split(|byte| *byte == b'/') {
-            if part.starts_with(b".wh..wh.") {
-                return Ok(true);
-            } else if part.starts_with(b".wh.") {
-                return Err(refused(&entry.path, Problem::InsideWhiteout));
-            }
-        }
-        let Some(hidden) = name.strip_prefix(b".wh.") else { return Ok(false) };
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(refused(&entry.path, Problem::Whiteout));
-        }
-        if hidden.starts_with(b".wh.") && hidden != b".wh..opq" {
-            return Ok(true);
-        }
-        let parent = self.parent(parent).map_err(|error| named(error, &entry.path))?;
-        if hidden == b".wh..opq" {
-            self.make_opaque(parent)?;
-        } else {
-            self.hide(parent, hidden)?;
-        }
-        Ok(true)
-    }
-
-    /// A whiteout hides what layers below have; what this layer has of the same name stays, whichever came first.
-    fn hide(&mut self, parent: Id, name: &[u8]) -> Result<(), UnpackError> {
-        if let Some(child) = self.tree.child(parent, name) {
-            self.tree.node_mut(child).whiteout = true;
-            return if self.tree.folder(child).is_some() { self.make_opaque(child) } else { Ok(()) };
-        }
-        let directory = self.open(parent)?;
-        let kind = match rustix::fs::mknodat(&directory, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) => Kind::Whiteout,
-            Err(Errno::EXIST) => Kind::File,
-            Err(error) => return Err(failed("make the whiteout", &self.path(parent, name), error)),
-        };
-        if let Some(folder) = self.tree.folder_mut(parent)
-            && !folder.has_whiteouts
-        {
-            folder.has_whiteouts = true;
-            self.attributes.expect_whiteouts(directory.as_fd(), &self.tree.path(parent))?;
-        }
-        self.add(parent, name, kind, true).map(drop)
-    }
-
-    fn make_opaque(&mut self, id: Id) -> Result<(), UnpackError> {
-        if self.tree.folder(id).is_some_and(|folder| !folder.opaque) {
-            let directory = self.open(id)?;
-            self.attributes.make_opaque(directory.as_fd(), &self.tree.path(id))?;
-            if let Some(folder) = self.tree.folder_mut(id) {
-                folder.opaque = true;
-            }
-        }
-        Ok(())
-    }
-
     /// Opens the parent of something that is no folder, and removes what the tree knows to be in its place.
-    fn make_room(
+    pub(super) fn make_room(
         &mut self,
         parent: Id,
         name: &[u8],
@@ -463,7 +304,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Makes something, in the place of a file that is there already.
-    fn replacing<T>(
+    pub(super) fn replacing<T>(
         &self,
         directory: &OwnedFd,
         parent: Id,
@@ -487,7 +328,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Removes something that the tree knows, with all that is in it. Tells whether the layer has a whiteout of it.
-    fn clear(&mut self, id: Id) -> Result<bool, UnpackError> {
+    pub(super) fn clear(&mut self, id: Id) -> Result<bool, UnpackError> {
         let whiteout = self.tree.node(id).whiteout;
         // Children come after their parents in this list.
         let mut inside = vec![id];
@@ -590,16 +431,16 @@ impl<'a> Unpacker<'a> {
         on.set_times(&times).map_err(|error| failed("set the times of", &self.tree.path(id), error))
     }
 
-    fn open(&mut self, id: Id) -> Result<Rc<OwnedFd>, UnpackError> {
+    pub(super) fn open(&mut self, id: Id) -> Result<Rc<OwnedFd>, UnpackError> {
         self.folders.get(&self.tree, id).map_err(|error| failed("open the folder", &self.tree.path(id), error))
     }
 
-    fn add(&mut self, parent: Id, name: &[u8], kind: Kind, whiteout: bool) -> Result<Id, UnpackError> {
+    pub(super) fn add(&mut self, parent: Id, name: &[u8], kind: Kind, whiteout: bool) -> Result<Id, UnpackError> {
         let limit = self.options.limits.tree_bytes;
         self.tree.add(parent, name, kind, whiteout).ok_or_else(|| too_many_folders(limit))
     }
 
-    fn path(&self, parent: Id, name: &[u8]) -> Vec<u8> {
+    pub(super) fn path(&self, parent: Id, name: &[u8]) -> Vec<u8> {
         if parent == ROOT { name.to_vec() } else { [&self.tree.path(parent), &b"/"[..], name].concat() }
     }
 }
@@ -608,12 +449,12 @@ fn too_many_folders(limit: u64) -> UnpackError {
     UnpackError::Limit { what: "more bytes in names of folders and links", limit }
 }
 
-fn refused(path: &[u8], problem: Problem) -> UnpackError {
+pub(super) fn refused(path: &[u8], problem: Problem) -> UnpackError {
     UnpackError::Entry { path: path_buf(path), problem }
 }
 
 /// The same refusal, told with the name of the entry rather than that of its parent.
-fn named(error: UnpackError, path: &[u8]) -> UnpackError {
+pub(super) fn named(error: UnpackError, path: &[u8]) -> UnpackError {
     match error {
         UnpackError::Entry { problem, .. } => refused(path, problem),
         error => error,

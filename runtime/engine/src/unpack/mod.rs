@@ -13,8 +13,10 @@ mod below;
 mod copy_up;
 mod folders;
 mod limits;
+mod links;
 mod settle;
 mod tree;
+mod whiteouts;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
