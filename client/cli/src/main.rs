@@ -1,4 +1,4 @@
-//! `cove`: push, pull and run images with docker's words, flags and output.
+//! `cove`: push, pull and keep images with docker's words, flags and output.
 
 mod arguments;
 mod command_line;

@@ -46,11 +46,13 @@ struct Now {
 
 impl Store {
     /// Compresses what is uncompressed of an image, sends each blob to `target` as soon as it is ready, and gives the
-    /// manifest that a push shall send. An image that has it already is not touched.
+    /// manifest that a push shall send. An image that has it already is not touched. A layer that is known in compressed
+    /// form, from another image, is taken as it is, unless a codec is asked for and it has another one; what is
+    /// compressed without being asked how becomes gzip, which everybody reads.
     pub async fn seal<T: Target>(
         &self,
         image: &Image,
-        codec: Codec,
+        codec: Option<Codec>,
         target: &T,
         progress: &dyn Progress,
     ) -> Result<Manifest, TransferError> {
@@ -125,7 +127,7 @@ impl Work {
     fn compress_all(
         &self,
         layers: &[(Digest, Descriptor)],
-        codec: Codec,
+        codec: Option<Codec>,
         now: &Now,
         ready: &mpsc::UnboundedSender<Descriptor>,
         names: &Mutex<Vec<(Digest, Descriptor)>>,
@@ -138,9 +140,9 @@ impl Work {
             if made.contains_key(diff_id) {
                 continue;
             }
-            let descriptor = match self.known(diff_id, blob)? {
+            let descriptor = match self.known(diff_id, blob, codec)? {
                 Some(known) => known,
-                None => self.compress(diff_id, blob, codec, now)?,
+                None => self.compress(diff_id, blob, codec.unwrap_or(Codec::Gzip), now)?,
             };
             names.lock().unwrap_or_else(PoisonError::into_inner).push((descriptor.digest.clone(), blob.clone()));
             made.insert(diff_id.clone(), descriptor.clone());
@@ -156,7 +158,7 @@ impl Work {
     }
 
     /// The layer as it was compressed before: here, or for another image.
-    fn known(&self, diff_id: &Digest, blob: &Descriptor) -> Result<Option<Descriptor>, Error> {
+    fn known(&self, diff_id: &Digest, blob: &Descriptor, codec: Option<Codec>) -> Result<Option<Descriptor>, Error> {
         let compressed = |blob: &Descriptor| blob.layer_codec().is_some_and(|codec| codec != Codec::Identity);
         if compressed(blob) {
             return Ok(Some(blob.clone()));
@@ -167,7 +169,8 @@ impl Work {
             let diff_ids: Vec<&Digest> = image.layers.iter().map(|layer| &layer.diff_id).collect();
             image.manifests.iter().flat_map(move |form| diff_ids.clone().into_iter().zip(&form.layers))
         });
-        let mut known = forms.filter(|(other, blob)| *other == diff_id && compressed(blob));
+        let fits = |blob: &Descriptor| codec.is_none_or(|codec| blob.layer_codec() == Some(codec));
+        let mut known = forms.filter(|(other, blob)| *other == diff_id && compressed(blob) && fits(blob));
         let Some((_, known)) = known.next() else { return Ok(None) };
         self.lease.add([known.digest.as_str()])?;
         // What another image calls docker's media type is the same bytes.

@@ -67,7 +67,7 @@ async fn seal_into(from: &Store, name: &str, to: &Store, codec: Codec) -> Manife
     let image = from.find(name, &defaults()).unwrap().image;
     let target = to.receive(Some(&reference(name)), cove_engine::ReceiveOptions::default());
     let notes = common::Notes::default();
-    let manifest = from.seal(&image, codec, &Nowhere, &notes).await.unwrap();
+    let manifest = from.seal(&image, Some(codec), &Nowhere, &notes).await.unwrap();
     let root = cove_oci::ManifestReference::Digest(manifest.descriptor().digest);
     let options = CopyOptions { platforms: Platforms::All, blobs_at_once: 4 };
     copy(&from.send(&image).unwrap(), &root, &target, &root, &options, &Silent).await.unwrap();
@@ -249,7 +249,7 @@ async fn a_pulled_image_is_sent_and_saved_as_it_came() {
     let source = Memory::image(&layers());
     pull(&store, &source, "app:v1").await.unwrap();
     let image = store.find("app:v1", &defaults()).unwrap().image;
-    let manifest = store.seal(&image, Codec::Zstd, &Nowhere, &Silent).await.unwrap();
+    let manifest = store.seal(&image, Some(Codec::Zstd), &Nowhere, &Silent).await.unwrap();
     assert_eq!(manifest.bytes(), source.manifest().bytes());
     let mut saved = Vec::new();
     store.save(&[(image, vec![reference("app:v1")])], &mut saved).unwrap();
@@ -258,4 +258,31 @@ async fn a_pulled_image_is_sent_and_saved_as_it_came() {
     let image = other.find("app:v1", &defaults()).unwrap().image;
     assert_eq!(image.manifest().bytes(), source.manifest().bytes());
     assert!(image.is_sealed());
+}
+
+/// Two images of one tar: the second takes the compressed layer of the first, unless another codec is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_compressed_already_is_taken_unless_another_codec_is_asked_for() {
+    let (_folder, store) = store();
+    let rootfs = tar(&[("etc/", b""), ("noise", &noise(5, 50_000))]);
+    let mut layers = Vec::new();
+    for (name, asked) in
+        [("one:v1", None), ("two:v1", None), ("three:v1", Some(Codec::Zstd)), ("four:v1", Some(Codec::Gzip))]
+    {
+        let options = ImportOptions {
+            changes: Vec::new(),
+            message: name.to_owned(),
+            reference: Some(reference(name)),
+            platform: Platform::host(),
+        };
+        let rootfs = rootfs.clone();
+        let importing = store.clone();
+        tokio::task::spawn_blocking(move || importing.import(&*rootfs, options).unwrap()).await.unwrap();
+        let image = store.find(name, &defaults()).unwrap().image;
+        layers.push(store.seal(&image, asked, &Nowhere, &Silent).await.unwrap().layers()[0].clone());
+    }
+    assert_eq!(layers[0].layer_codec(), Some(Codec::Gzip));
+    assert_eq!(layers[1], layers[0]);
+    assert_eq!(layers[2].layer_codec(), Some(Codec::Zstd));
+    assert_eq!(layers[3], layers[0]);
 }

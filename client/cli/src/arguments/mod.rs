@@ -15,7 +15,7 @@ pub use image::{
 pub use registry::{InspectManifest, Login, Logout, ProgressStyle, Pull, Push, Search};
 pub use system::{Completion, DiskUsage, Info, Shell, SystemPrune, Version};
 
-/// Push, pull and run images
+/// Push, pull and keep images
 #[derive(Debug, Parser)]
 #[command(name = "cove", disable_help_subcommand = true, disable_version_flag = true)]
 pub struct Cove {

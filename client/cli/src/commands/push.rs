@@ -81,12 +81,18 @@ async fn push(
         reporter.add(&layer.diff_id, &layer.diff_id, layer.size);
         reporter.also_known_as(&layer.diff_id, &layer.blob.digest);
     }
-    let codec = arguments.compression.unwrap_or(Codec::Gzip);
     let target = client.repository(name, Access::Push).with_journal(Arc::new(store.clone()));
     let wanted = name.manifest_reference();
-    if !image.is_sealed() {
+    if image.is_sealed() {
+        let differs = |codec: &Codec| image.layers().iter().any(|layer| layer.blob.layer_codec() != Some(*codec));
+        if arguments.compression.as_ref().is_some_and(differs) {
+            context.printer.note(
+                "The image is compressed already and is sent as it is: --compression is for layers that were never compressed.",
+            );
+        }
+    } else {
         // Layers are sent as soon as they are compressed; the copy then finds them there.
-        store.seal(image, codec, &target, &reporter).await.map_err(failed)?;
+        store.seal(image, arguments.compression, &target, &reporter).await.map_err(failed)?;
     }
     // Sealing has given it another manifest.
     let sealed = store.image(image.id())?;
