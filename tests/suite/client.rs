@@ -9,6 +9,8 @@ mod credentials;
 mod matrix;
 #[path = "client/pair.rs"]
 mod pair;
+#[path = "client/platforms.rs"]
+mod platforms;
 #[path = "client/pushed.rs"]
 mod pushed;
 #[path = "client/real.rs"]

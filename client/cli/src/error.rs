@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use cove_oci::{Platform, PlatformError, Reference, ReferenceError};
+use cove_oci::{PlatformError, Reference, ReferenceError};
 use cove_remote::{CredentialError, RegistriesError};
 use cove_transfer::Kind;
 
@@ -99,14 +99,6 @@ pub enum Error {
         kind: String,
         /// Those that there are.
         known: String,
-    },
-    /// The image in the store is for another platform.
-    #[error("the image is for {found}, not for {wanted}: pull it with `--platform {wanted}` first")]
-    WrongPlatform {
-        /// The option.
-        wanted: Box<Platform>,
-        /// What there is.
-        found: Box<Platform>,
     },
     /// More results than a search gives.
     #[error("Error response from daemon: Limit {0} is outside the range of [1, 100]")]

@@ -20,6 +20,11 @@ impl Target for Repository {
         self.stands_at(root, reference).await.map_err(|error| error.on(Side::Target))
     }
 
+    async fn has_manifest(&self, manifest: &Descriptor) -> Result<bool, cove_transfer::Error> {
+        let reference = ManifestReference::Digest(manifest.digest.clone());
+        self.stands_at(manifest, &reference).await.map_err(|error| error.on(Side::Target))
+    }
+
     async fn put_blob<S: Source>(
         &self,
         blob: &Descriptor,
@@ -71,6 +76,8 @@ impl Repository {
             StatusCode::NOT_FOUND => Ok(false),
             // A registry that cannot tell is told again.
             StatusCode::METHOD_NOT_ALLOWED => Ok(false),
+            // Asked by its digest, it can be no other one.
+            status if status.is_success() && *reference == ManifestReference::Digest(root.digest.clone()) => Ok(true),
             status if status.is_success() => {
                 let stated = answer.header(CONTENT_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
                 Ok(stated.as_ref() == Some(&root.digest))

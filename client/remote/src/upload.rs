@@ -17,6 +17,10 @@ use crate::endpoint::{Endpoint, Request, Sending, Told};
 use crate::push::{location, with_digest};
 use crate::{Error, Repository, ShownUrl};
 
+/// A registry writes down what has arrived when it sees that the sender has gone: whoever asks right after a kill is
+/// told that nothing has. When it is asked again.
+const RECORDED_AFTER: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400)];
 /// Blobs up to this size go out in one piece, with the request that ends the upload.
 const SMALL: u64 = 1024 * 1024;
 /// How large chunks are where a registry, or what is before it, refuses larger bodies.
@@ -100,7 +104,15 @@ impl<'a> Upload<'a> {
         };
         let mut upload =
             Upload { repository, endpoint, blob, url, offset: 0, verifier: None, chunk: None, chunk_minimum: 0 };
-        match upload.ask().await {
+        let mut asked = upload.ask().await;
+        for pause in RECORDED_AFTER {
+            if !matches!(asked, Ok(true) if upload.offset == 0) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            asked = upload.ask().await;
+        }
+        match asked {
             Ok(true) if upload.offset > 0 => Ok(Some(upload)),
             // There is nothing to go on with; whatever the reason, a new one begins well.
             Ok(_) => {

@@ -18,7 +18,8 @@ const MANIFEST_LIMIT: usize = 4096;
 pub enum Platforms {
     /// The one that fits this platform best; no other and no attestations.
     One(Platform),
-    /// Everything that the index lists, attestations included.
+    /// Everything that the index lists and the source has, attestations included. What the source lacks must be at the
+    /// target already.
     All,
 }
 
@@ -65,6 +66,8 @@ pub async fn copy<S: Source, T: Target>(
         return Ok(Copied { root, manifest: None, images: Vec::new(), blobs: HashMap::new() });
     }
     let plan = Plan::read(source, &root, &options.platforms).await?;
+    // Asked before anything is sent: an index is of no use to a registry that has not all that it lists.
+    find_elsewhere(target, &plan.missing).await?;
     for image in plan.images() {
         progress.image(image);
         target.expect(image).await?;
@@ -96,19 +99,50 @@ pub async fn place<S: Source, T: Target>(
     placed.buffer_unordered(at_once.max(1)).try_collect().await
 }
 
+/// Sees whether the target has what an index lists and the source lacks.
+async fn find_elsewhere<T: Target>(target: &T, missing: &[Descriptor]) -> Result<(), Error> {
+    let asked = stream::iter(missing).map(|child| async move {
+        let is_there = target.has_manifest(child).await.map_err(|error| error.about(&child.digest))?;
+        Ok::<_, Error>((!is_there).then_some(child))
+    });
+    let absent: Vec<Option<&Descriptor>> = asked.buffered(8).try_collect().await?;
+    let absent: Vec<String> = absent.into_iter().flatten().map(named).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    // Docker's first words.
+    let message = format!(
+        "missing content: the index lists {}, which is neither here nor in the registry: fetch it first with \
+         `cove pull --all-platforms`, or push the image of one platform with `--platform`",
+        absent.join(" and ")
+    );
+    Err(Error::new(Side::Source, Kind::NotFound, message))
+}
+
+/// An entry of an index, as messages name it.
+fn named(child: &Descriptor) -> String {
+    match &child.platform {
+        _ if child.is_attestation() => format!("an attestation ({})", child.digest),
+        Some(platform) => format!("{platform} ({})", child.digest),
+        None => child.digest.to_string(),
+    }
+}
+
 /// The manifests of a copy.
 struct Plan {
     root: Manifest,
     /// Everything below the root, children before their parents.
     below: Vec<Manifest>,
+    /// What the indexes list and the source lacks.
+    missing: Vec<Descriptor>,
 }
 
 impl Plan {
     async fn read<S: Source>(source: &S, root: &Descriptor, platforms: &Platforms) -> Result<Plan, Error> {
         let manifest = source.manifest(root).await?;
-        let mut below = Vec::new();
+        let (mut levels, mut missing) = (Vec::new(), Vec::new());
         let mut seen = HashSet::from([root.digest.clone()]);
-        let mut level = choose(&manifest, platforms)?;
+        let mut level = choose(source, &manifest, platforms)?;
         for _ in 0..DEPTH_LIMIT {
             level.retain(|child| seen.insert(child.digest.clone()));
             if seen.len() > MANIFEST_LIMIT {
@@ -116,17 +150,21 @@ impl Plan {
                     corrupt(format!("the index lists more than {MANIFEST_LIMIT} manifests")).about(&root.digest)
                 );
             }
+            let (here, elsewhere): (Vec<Descriptor>, Vec<Descriptor>) =
+                level.into_iter().partition(|child| source.offers(child));
+            level = here;
+            missing.extend(elsewhere);
             if level.is_empty() {
-                below.reverse();
-                return Ok(Plan { root: manifest, below });
+                let below = levels.into_iter().rev().flatten().collect();
+                return Ok(Plan { root: manifest, below, missing });
             }
             let children = stream::iter(level.iter().map(|child| source.manifest(child)));
             let children: Vec<Manifest> = children.buffered(8).try_collect().await?;
             level = Vec::new();
             for child in &children {
-                level.extend(choose(child, platforms)?);
+                level.extend(choose(source, child, platforms)?);
             }
-            below.extend(children);
+            levels.push(children);
         }
         Err(corrupt(format!("indexes are nested more than {DEPTH_LIMIT} levels deep")).about(&root.digest))
     }
@@ -159,17 +197,18 @@ impl Plan {
     }
 }
 
-/// The children to follow.
-fn choose(manifest: &Manifest, platforms: &Platforms) -> Result<Vec<Descriptor>, Error> {
+/// The children to follow: of one platform, the best that the source has.
+fn choose<S: Source>(source: &S, manifest: &Manifest, platforms: &Platforms) -> Result<Vec<Descriptor>, Error> {
     if manifest.kind() == ManifestKind::Image {
         return Ok(Vec::new());
     }
     match platforms {
         Platforms::All => Ok(manifest.children().cloned().collect()),
         Platforms::One(platform) => {
-            let chosen = platform.choose(manifest.children());
+            let children = || manifest.children().filter(|child| source.offers(child));
+            let chosen = platform.choose(children());
             chosen.map(|chosen| vec![chosen.clone()]).ok_or_else(|| {
-                let offered = manifest.children().filter(|child| !child.is_attestation());
+                let offered = children().filter(|child| !child.is_attestation());
                 let mut offered: Vec<String> =
                     offered.filter_map(|child| child.platform.as_ref()).map(ToString::to_string).collect();
                 offered.dedup();

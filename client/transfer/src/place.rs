@@ -30,6 +30,12 @@ pub trait Source: Send + Sync {
     /// A manifest, verified against its descriptor.
     fn manifest(&self, descriptor: &Descriptor) -> impl Future<Output = Result<Manifest, Error>> + Send;
 
+    /// Whether a manifest that an index lists is here with all of its blobs. A place that cannot tell says yes: reading
+    /// it will show.
+    fn offers(&self, _child: &Descriptor) -> bool {
+        true
+    }
+
     /// A blob's bytes from `offset` on, not verified. A source that can be interrupted goes on by itself where it
     /// was; an error is final.
     fn blob(&self, blob: &Descriptor, offset: u64) -> impl Future<Output = Result<ByteStream, Error>> + Send;
@@ -70,6 +76,12 @@ pub trait Target: Send + Sync {
     /// says so before anything is sent, and one that works on blobs can see what they belong to.
     fn expect(&self, _image: &Manifest) -> impl Future<Output = Result<(), Error>> + Send {
         std::future::ready(Ok(()))
+    }
+
+    /// Whether a manifest is here that the source lacks, so that an index may come which lists it. A place that keeps
+    /// indexes whatever is missing of them says yes.
+    fn has_manifest(&self, _manifest: &Descriptor) -> impl Future<Output = Result<bool, Error>> + Send {
+        std::future::ready(Ok(true))
     }
 
     /// Sees to it that a blob is there: finds it, takes it from elsewhere, or asks the source for the bytes that are

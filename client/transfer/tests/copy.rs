@@ -17,6 +17,10 @@ struct Memory {
     contents: Mutex<HashMap<Digest, Vec<u8>>>,
     tags: Mutex<HashMap<String, Descriptor>>,
     log: Mutex<Vec<String>>,
+    /// Manifests that are somewhere else than their index.
+    elsewhere: Mutex<HashSet<Digest>>,
+    /// Refuses indexes that list what is not here, as most registries do.
+    is_strict: bool,
 }
 
 impl Memory {
@@ -76,6 +80,10 @@ impl Source for Memory {
             .map_err(|error| Error::new(Side::Source, Kind::Corrupt, error))
     }
 
+    fn offers(&self, child: &Descriptor) -> bool {
+        !self.elsewhere.lock().unwrap().contains(&child.digest)
+    }
+
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, Error> {
         let bytes = Bytes::from(self.get(&blob.digest)?).slice(usize::try_from(offset).unwrap()..);
         Ok(stream::iter([Ok(bytes)]).boxed())
@@ -85,6 +93,10 @@ impl Source for Memory {
 impl Target for Memory {
     async fn holds(&self, root: &Descriptor, reference: &ManifestReference) -> Result<bool, Error> {
         Ok(self.tags.lock().unwrap().get(&reference.to_string()).is_some_and(|held| held.digest == root.digest))
+    }
+
+    async fn has_manifest(&self, manifest: &Descriptor) -> Result<bool, Error> {
+        Ok(!self.is_strict || self.contents.lock().unwrap().contains_key(&manifest.digest))
     }
 
     async fn put_blob<S: Source>(&self, blob: &Descriptor, source: &S, _: &dyn Progress) -> Result<Placed, Error> {
@@ -225,4 +237,40 @@ fn graphs_cannot_be_made_to_grow() {
     source.tag("latest", &wide);
     assert_eq!(run(&source, &Memory::default(), Platforms::All).unwrap().images.len(), 1);
     assert_eq!(source.log().len(), 3);
+}
+
+/// An index of which the source has one image only.
+#[test]
+fn what_an_index_lists_and_the_source_lacks_must_be_at_the_target() {
+    let source = Memory::default();
+    let layer = source.blob(media_type::OCI_LAYER_GZIP, b"layer");
+    let other = source.blob(media_type::OCI_LAYER_GZIP, b"another layer");
+    let child = |layer: &Descriptor, platform: &str| {
+        let mut child = source.image(std::slice::from_ref(layer));
+        child.platform = Some(platform.parse().unwrap());
+        child
+    };
+    let (here, there) = (child(&layer, "linux/amd64"), child(&other, "linux/arm64"));
+    source.tag("latest", &source.index(&[here.clone(), there.clone()]));
+    source.elsewhere.lock().unwrap().insert(there.digest.clone());
+
+    let strict = Memory { is_strict: true, ..Memory::default() };
+    let error = run(&source, &strict, Platforms::All).unwrap_err();
+    assert_eq!((error.side(), error.kind()), (Side::Source, Kind::NotFound));
+    let text = error.to_string();
+    for part in ["missing content", "linux/arm64", there.digest.as_str(), "--all-platforms", "--platform"] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    assert!(!text.contains("linux/amd64"), "{text}");
+    assert!(strict.log().is_empty(), "nothing is sent before that is known");
+
+    strict.blob(media_type::OCI_MANIFEST, &source.get(&there.digest).unwrap());
+    let copied = run(&source, &strict, Platforms::All).unwrap();
+    assert_eq!(copied.images.len(), 1);
+    assert!(strict.get(&other.digest).is_err(), "what the source lacks is not copied");
+    // One that keeps what there is asks for no more.
+    run(&source, &Memory::default(), Platforms::All).unwrap();
+    // The one that is elsewhere cannot be chosen.
+    let error = run(&source, &Memory::default(), Platforms::One("linux/arm64".parse().unwrap())).unwrap_err();
+    assert!(error.to_string().contains("there are linux/amd64"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cove_oci::{Descriptor, Digest, Reference};
+use cove_oci::{Codec, Descriptor, Digest, Reference};
 use serde::{Deserialize, Serialize};
 
 use crate::places::Places;
@@ -17,8 +17,32 @@ pub(crate) struct ImageRecord {
     pub(crate) layers: Vec<LayerRecord>,
     /// The manifests that this image came with or was sealed into, the latest first. Never empty.
     pub(crate) manifests: Vec<ManifestRecord>,
+    /// The index that it came with, if no name stands for that: loaded without one, or the name has moved on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<IndexRecord>,
     /// When it was stored first, RFC 3339.
     pub(crate) added: String,
+}
+
+/// An index, as far as it is in the store: what a name stands for together with its main image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IndexRecord {
+    pub(crate) target: Descriptor,
+    /// Other images of the index.
+    pub(crate) images: Vec<Digest>,
+    /// The index itself, indexes in it, and what it lists that is no image.
+    pub(crate) content: Vec<Descriptor>,
+}
+
+/// A layer that was compressed for a push: `compressed/<DiffID>.<codec>.json`. Kept until an image's manifest names the
+/// blob, so that a push that goes on need not compress it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CompressedRecord {
+    pub(crate) diff_id: Digest,
+    pub(crate) codec: Codec,
+    pub(crate) blob: Descriptor,
 }
 
 /// A layer that is unpacked.
@@ -67,6 +91,14 @@ pub(crate) struct ReferenceRecord {
     pub(crate) updated: String,
 }
 
+impl ReferenceRecord {
+    /// The index that the name stands for, if it is in the store.
+    pub(crate) fn index(&self) -> Option<IndexRecord> {
+        let (images, content) = (self.images.clone(), self.content.clone());
+        (!content.is_empty()).then(|| IndexRecord { target: self.target.clone(), images, content })
+    }
+}
+
 impl ImageRecord {
     /// Everything in `blobs/` that this image needs.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
@@ -80,6 +112,7 @@ impl ImageRecord {
 pub(crate) struct Catalogue {
     pub(crate) images: Vec<ImageRecord>,
     pub(crate) references: Vec<ReferenceRecord>,
+    pub(crate) compressed: Vec<CompressedRecord>,
     /// Records that cannot be read. As long as there are any nobody knows what they name, so nothing is swept.
     pub(crate) broken: Vec<Error>,
 }
@@ -101,6 +134,10 @@ impl Catalogue {
                 Err(error) => return Err(error),
             }
         }
+        // They only save work: one that cannot be read is as good as none.
+        for path in record::list(&places.compressed())? {
+            catalogue.compressed.extend(record::read::<CompressedRecord>(&path).ok().flatten());
+        }
         Ok(catalogue)
     }
 
@@ -112,7 +149,32 @@ impl Catalogue {
     pub(crate) fn blobs(&self) -> HashMap<&Digest, &Descriptor> {
         let of_images = self.images.iter().flat_map(ImageRecord::blobs);
         let of_references = self.references.iter().flat_map(|reference| &reference.content);
-        of_images.chain(of_references).map(|blob| (&blob.digest, blob)).collect()
+        let of_indexes = self.images.iter().filter_map(|image| image.index.as_ref()).flat_map(|index| &index.content);
+        let compressed = self.compressed.iter().filter(|record| self.needs(record)).map(|record| &record.blob);
+        let all = of_images.chain(of_references).chain(of_indexes).chain(compressed);
+        all.map(|blob| (&blob.digest, blob)).collect()
+    }
+
+    /// Whether an image waits to be sealed that has this layer.
+    pub(crate) fn needs(&self, compressed: &CompressedRecord) -> bool {
+        let mut waiting = self.images.iter().filter(|image| image.manifests.iter().any(|form| form.raw));
+        waiting.any(|image| image.layers.iter().any(|layer| layer.diff_id == compressed.diff_id))
+    }
+
+    /// Whether an image belongs to what another one stands for: an index of a name, or one that has lost its name.
+    pub(crate) fn lists(&self, id: &Digest) -> bool {
+        let mut indexes = self.images.iter().filter_map(|image| image.index.as_ref());
+        self.listing(id).next().is_some() || indexes.any(|index| index.images.contains(id))
+    }
+
+    /// The references of indexes that list an image beside their main one.
+    pub(crate) fn listing<'a>(&'a self, id: &'a Digest) -> impl Iterator<Item = &'a ReferenceRecord> {
+        self.references.iter().filter(move |reference| reference.images.contains(id))
+    }
+
+    /// Whether an image stands for itself in lists: one that only belongs to what another stands for does not.
+    pub(crate) fn is_shown(&self, id: &Digest) -> bool {
+        self.references_of(id).any(|reference| reference.reference.tag().is_some()) || !self.lists(id)
     }
 
     /// Every layer folder that a record names.
@@ -138,5 +200,21 @@ impl Catalogue {
     /// The references of an image.
     pub(crate) fn references_of<'a>(&'a self, id: &'a Digest) -> impl Iterator<Item = &'a ReferenceRecord> {
         self.references.iter().filter(move |reference| reference.image == *id)
+    }
+
+    /// Images that lose the last name of an index when these names are written: their records then hold on to it, so
+    /// that what belongs together is shown and removed together. Those that keep a name do not need to.
+    pub(crate) fn displaced(&self, names: &[ReferenceRecord]) -> Vec<ImageRecord> {
+        let is_written = |old: &ReferenceRecord| names.iter().any(|name| name.reference == old.reference);
+        let after = || self.references.iter().filter(|old| !is_written(old)).chain(names);
+        let mut displaced: Vec<ImageRecord> = Vec::new();
+        for old in self.references.iter().filter(|old| is_written(old)) {
+            let Some(index) = old.index() else { continue };
+            if after().any(|name| name.image == old.image) || displaced.iter().any(|image| image.id == old.image) {
+                continue;
+            }
+            displaced.extend(self.image(&old.image).cloned().map(|image| ImageRecord { index: Some(index), ..image }));
+        }
+        displaced
     }
 }

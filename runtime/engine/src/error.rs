@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use cove_oci::{Digest, ImageConfigError, ManifestError, ReferenceError, VerifyError};
+use cove_oci::{Digest, ImageConfigError, ManifestError, Platform, ReferenceError, VerifyError};
 
 use crate::unpack::UnpackError;
 
@@ -41,6 +41,40 @@ pub enum Error {
     /// An image cannot be removed by id because several names stand for it. Docker's words.
     #[error("conflict: unable to delete {0} (must be forced) - image is referenced in multiple repositories")]
     ManyReferences(String),
+    /// An image cannot be removed by its id because it belongs to what a name stands for.
+    #[error(
+        "conflict: unable to delete {id} (cannot be forced) - it is the image of one platform of {name}: \
+         remove that, or the platform alone with `cove rmi --platform`"
+    )]
+    OfIndex {
+        /// The beginning of its id.
+        id: String,
+        /// The name.
+        name: String,
+    },
+    /// An image for a platform cannot be removed because other names stand for it.
+    #[error("conflict: unable to delete {platform} of {name} (must be forced) - image is referenced by {other} too")]
+    PlatformInUse {
+        /// The name.
+        name: String,
+        /// The platform.
+        platform: Box<Platform>,
+        /// The other name.
+        other: String,
+    },
+    /// A name does not stand for an image of the wanted platform. Docker's words, then what there is.
+    #[error(
+        "image with reference {name} was found but does not provide the specified platform ({wanted}): \
+         it is here for {offered}; `cove pull --platform {wanted}` fetches another one where there is one"
+    )]
+    NoPlatform {
+        /// The name.
+        name: String,
+        /// The platform.
+        wanted: Box<Platform>,
+        /// Those that there are.
+        offered: String,
+    },
     /// A tag was to be made from a reference that has a digest.
     #[error("refusing to create a tag with a digest reference")]
     TagWithDigest,
@@ -133,7 +167,7 @@ impl Error {
         }
         let kind = match &self {
             _ if self.is_no_space() => Kind::NoSpace,
-            Error::NoSuchImage(_) | Error::MissingBlob(_) => Kind::NotFound,
+            Error::NoSuchImage(_) | Error::MissingBlob(_) | Error::NoPlatform { .. } => Kind::NotFound,
             Error::Manifest(_)
             | Error::Config(_)
             | Error::Verify(_)

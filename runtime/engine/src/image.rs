@@ -20,6 +20,8 @@ pub struct Image {
     tags: Vec<Reference>,
     digests: Vec<Reference>,
     last_tag: Option<String>,
+    /// Whether it belongs to what another image stands for.
+    is_listed: bool,
 }
 
 /// A layer of an image.
@@ -64,7 +66,8 @@ impl Image {
         let (tags, digests) = (named(true), named(false));
         let tagged = references.iter().filter(|found| found.reference.tag().is_some());
         let last_tag = tagged.map(|found| found.updated.clone()).max();
-        Ok(Image { record, config, manifest, layers, tags, digests, last_tag })
+        let is_listed = catalogue.lists(&record.id);
+        Ok(Image { record, config, manifest, layers, tags, digests, last_tag, is_listed })
     }
 
     /// The image's id: digest of its configuration.
@@ -97,9 +100,15 @@ impl Image {
         &self.digests
     }
 
-    /// Whether no tag stands for it.
+    /// Whether no tag stands for it, and for no index that it belongs to.
     pub fn is_dangling(&self) -> bool {
-        self.tags.is_empty()
+        self.tags.is_empty() && !self.is_listed
+    }
+
+    /// The same image with the names of the index that it was found by.
+    pub(crate) fn named_as(mut self, main: &Image) -> Self {
+        (self.tags, self.digests) = (main.tags.clone(), main.digests.clone());
+        self
     }
 
     /// The layers, lowest first.

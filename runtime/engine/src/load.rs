@@ -13,11 +13,12 @@ use cove_oci::{
 use cove_transfer::{ByteStream, CopyOptions, Error as TransferError, Platforms, Progress, Silent, Source, copy};
 use futures_util::stream;
 
-use crate::archive::{NewManifest, Writer, decompressed, read};
+use crate::archive::{Archived, Layout, NewManifest, Writer, decompressed, read};
 use crate::catalogue::Catalogue;
 use crate::image::Image;
+use crate::index::{is_index, listed};
 use crate::lease::Staging;
-use crate::send::stream_file;
+use crate::send::{Sender, stream_file};
 use crate::store::{Store, now};
 use crate::{Error, ReceiveOptions, changes};
 
@@ -48,23 +49,42 @@ pub struct ImportOptions {
     pub platform: Platform,
 }
 
+/// An image to be saved.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// The image.
+    pub image: Image,
+    /// The names that it gets in the archive. May be empty.
+    pub names: Vec<Reference>,
+    /// Whether the index that the names stand for is saved, with everything of it that is here.
+    pub is_whole: bool,
+}
+
 impl Store {
-    /// Loads the images of an archive, in its order. Blocks; may be called from anywhere but async code.
-    pub fn load(&self, archive: impl Read + Send, progress: &dyn Progress) -> Result<Vec<Loaded>, Error> {
+    /// Loads the images of an archive, in its order: all that it has of an index, or only the one for `platform`.
+    /// Blocks; may be called from anywhere but async code.
+    pub fn load(
+        &self,
+        archive: impl Read + Send,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Loaded>, Error> {
         let staging = self.staging()?;
         let layout = read(archive, staging.path())?;
+        // Before anything is stored: an archive is loaded whole or not at all.
+        for image in layout.images() {
+            check_platform(&layout, image, platform)?;
+        }
         wait(|| async {
             let mut loaded = Vec::new();
             for image in layout.images() {
-                let platform = layout.platform(&image.root, &Platform::host());
                 let (first, others) = match image.names.split_first() {
                     Some((first, others)) => (Some(first), others),
                     None => (None, &[][..]),
                 };
                 let id = self.take(&layout, &image.root, first, platform, progress).await?;
-                let stored = self.image(&id)?.ok_or_else(|| Error::NoSuchImage(id.to_string()))?;
-                for name in others {
-                    self.tag(&stored, name)?;
+                for (first, name) in first.iter().flat_map(|first| others.iter().map(move |name| (first, name))) {
+                    self.tag_as(first, name)?;
                 }
                 loaded.extend(image.names.iter().cloned().map(Loaded::Named));
                 if image.names.is_empty() {
@@ -75,32 +95,38 @@ impl Store {
         })
     }
 
-    /// Copies one image into the store; gives its id.
+    /// Copies one image into the store, or all images of an index that the source has; gives the id of the main one.
     async fn take<S: Source>(
         &self,
         source: &S,
         root: &Descriptor,
         name: Option<&Reference>,
-        platform: Platform,
+        platform: Option<&Platform>,
         progress: &dyn Progress,
     ) -> Result<Digest, Error> {
-        let options =
-            ReceiveOptions { from_registry: false, platform: Some(platform.clone()), ..ReceiveOptions::default() };
+        let wanted = platform.cloned().unwrap_or_else(Platform::host);
+        let platforms = if platform.is_some() { Platforms::One(wanted.clone()) } else { Platforms::All };
+        let options = ReceiveOptions {
+            from_registry: false,
+            all_platforms: platform.is_none(),
+            platform: Some(wanted),
+            ..ReceiveOptions::default()
+        };
         let receiver = self.receive(name, options);
         let root = ManifestReference::Digest(root.digest.clone());
-        let copying = CopyOptions { platforms: Platforms::One(platform), blobs_at_once: BLOBS_AT_ONCE };
+        let copying = CopyOptions { platforms, blobs_at_once: BLOBS_AT_ONCE };
         let copied = copy(source, &root, &receiver, &root, &copying, progress).await?;
-        if let Some(config) = copied.images.first().and_then(Manifest::config) {
-            return Ok(config.digest.clone());
+        if let Some(id) = receiver.main() {
+            return Ok(id);
         }
         // Nothing was read, for the name stands for this image already.
-        let name = name.map(ToString::to_string).unwrap_or_default();
+        let name = name.map_or_else(|| copied.root.digest.to_string(), ToString::to_string);
         Ok(self.find(&name, &cove_oci::ReferenceDefaults::default())?.image.id().clone())
     }
 
-    /// Writes images, each with these names, into one archive that is docker's and an OCI layout. Blocks; may be
-    /// called from anywhere but async code.
-    pub fn save(&self, images: &[(Image, Vec<Reference>)], mut out: impl Write) -> Result<(), Error> {
+    /// Writes images into one archive that is docker's and an OCI layout. Blocks; may be called from anywhere but
+    /// async code.
+    pub fn save(&self, images: &[Saved], mut out: impl Write) -> Result<(), Error> {
         // Whoever gets the archive need not be able to change threads: it is written here and made elsewhere.
         std::thread::scope(|scope| {
             let (pieces, made) = sync_channel::<Vec<u8>>(8);
@@ -120,16 +146,38 @@ impl Store {
         })
     }
 
-    async fn write_archive(&self, images: &[(Image, Vec<Reference>)], out: Pieces) -> Result<(), Error> {
+    async fn write_archive(&self, images: &[Saved], out: Pieces) -> Result<(), Error> {
         let writer = Writer::new(BufWriter::with_capacity(PIECE, out))?;
-        for (image, names) in images {
-            let sender = self.send(image)?;
-            let root = ManifestReference::Digest(image.manifest().descriptor().digest);
-            writer.name(names.clone()).await;
-            let copying = CopyOptions { platforms: Platforms::All, blobs_at_once: 1 };
-            copy(&sender, &root, &writer, &root, &copying, &Silent).await?;
+        let copying = CopyOptions { platforms: Platforms::All, blobs_at_once: 1 };
+        for saved in images {
+            for (sender, names) in self.senders(saved)? {
+                writer.name(names).await;
+                let root = ManifestReference::Digest(sender.root().digest.clone());
+                copy(&sender, &root, &writer, &root, &copying, &Silent).await?;
+            }
         }
         Ok(writer.finish()?.flush()?)
+    }
+
+    /// What is written for an image: names that stand for the same are written once.
+    fn senders(&self, saved: &Saved) -> Result<Vec<(Sender, Vec<Reference>)>, Error> {
+        let mut senders: Vec<(Sender, Vec<Reference>)> = Vec::new();
+        let mut add = |sender: Sender, name: Option<&Reference>| match senders
+            .iter_mut()
+            .find(|(known, _)| known.root() == sender.root())
+        {
+            Some((_, names)) => names.extend(name.cloned()),
+            None => senders.push((sender, name.cloned().into_iter().collect())),
+        };
+        for name in &saved.names {
+            let index = if saved.is_whole { self.send_saved_index(name)? } else { None };
+            add(index.map_or_else(|| self.send(&saved.image), Ok)?, Some(name));
+        }
+        if saved.names.is_empty() {
+            let index = if saved.is_whole { self.send_unnamed_index(&saved.image)? } else { None };
+            add(index.map_or_else(|| self.send(&saved.image), Ok)?, None);
+        }
+        Ok(senders)
     }
 
     /// Makes an image of one layer from the tar of a root file system, compressed or not; gives its id. Blocks; may
@@ -161,7 +209,7 @@ impl Store {
         let manifest = NewManifest::bytes(&config_blob, std::slice::from_ref(&layer))?;
         let made = Made { manifest: Manifest::parse(manifest, None)?, config, layer: path };
         let root = made.manifest.descriptor();
-        wait(|| self.take(&made, &root, options.reference.as_ref(), options.platform.clone(), &Silent))
+        wait(|| self.take(&made, &root, options.reference.as_ref(), None, &Silent))
     }
 
     fn staging(&self) -> Result<Staging, Error> {
@@ -172,19 +220,20 @@ impl Store {
     /// What the images take.
     pub fn usage(&self) -> Result<Usage, Error> {
         let catalogue = Catalogue::read(&self.places)?;
+        let images = catalogue.images.iter().filter(|image| catalogue.is_shown(&image.id)).count();
         let layers = catalogue.images.iter().flat_map(|image| &image.layers);
         let layers: std::collections::HashMap<&str, u64> =
             layers.map(|layer| (layer.folder.as_str(), layer.bytes)).collect();
         let images_size = layers.values().sum();
         let blobs_size = catalogue.blobs().values().map(|blob| blob.size).sum();
-        Ok(Usage { images: catalogue.images.len(), images_size, blobs_size, reclaimable: images_size })
+        Ok(Usage { images, images_size, blobs_size, reclaimable: images_size })
     }
 }
 
 /// What the images of the store take, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// How many images there are.
+    /// How many images there are; an index counts once.
     pub images: usize,
     /// Their files; what several share counts once.
     pub images_size: u64,
@@ -204,6 +253,27 @@ fn wait<T: Send, F: Future<Output = Result<T, Error>>>(work: impl FnOnce() -> F 
 
 fn wait_here<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(work)
+}
+
+/// Whether an archive has an image for this platform, or for any.
+fn check_platform(layout: &Layout, image: &Archived, wanted: Option<&Platform>) -> Result<(), Error> {
+    if wanted.is_none() && !is_index(&image.root) {
+        return Ok(());
+    }
+    let platforms = layout.platforms(&image.root)?;
+    let name = image.names.first().map_or_else(|| image.root.digest.to_string(), Reference::familiar);
+    match wanted {
+        // Docker's first words.
+        Some(wanted) if !platforms.iter().any(|platform| wanted.is(platform)) => Err(Error::Archive(format!(
+            "image with reference {name} was found but does not provide the specified platform ({wanted}): \
+             the archive has it for {}",
+            if platforms.is_empty() { "none".to_owned() } else { listed(&platforms) }
+        ))),
+        None if platforms.is_empty() => Err(Error::Archive(format!(
+            "the archive has none of the images that {name} lists: save it again where they are"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a tar to a file and says what it is as a layer.

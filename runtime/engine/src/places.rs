@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cove_oci::Digest;
+use cove_oci::{Codec, Digest};
 
 use crate::user_namespace;
 
@@ -85,6 +85,23 @@ impl Places {
 
     pub(crate) fn origins(&self) -> PathBuf {
         self.root.join("origins")
+    }
+
+    pub(crate) fn compressed(&self) -> PathBuf {
+        self.root.join("compressed")
+    }
+
+    pub(crate) fn compressed_layer(&self, diff_id: &Digest, codec: Codec) -> PathBuf {
+        let codec = match codec {
+            Codec::Identity => "tar",
+            Codec::Gzip => "gzip",
+            Codec::Zstd => "zstd",
+        };
+        self.compressed().join(format!("{}.{codec}.json", diff_id.hex()))
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join("journal.json")
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

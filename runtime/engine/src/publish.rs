@@ -3,18 +3,21 @@
 //! Blobs and layer folders get their names first, protected by the lease of the copy; one `syncfs` makes them last;
 //! then the records are written, which alone say what is in the store.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use cove_oci::{Descriptor, Digest, Manifest, ManifestKind, Reference, chain_ids};
+use cove_oci::{Descriptor, Digest, Manifest, ManifestKind, Platform, chain_ids};
 use cove_transfer::Origin;
 
 use crate::archive::is_raw;
-use crate::catalogue::{Catalogue, ImageRecord, LayerRecord, ManifestRecord, ReferenceRecord};
+use crate::catalogue::{Catalogue, ImageRecord, IndexRecord, LayerRecord, ManifestRecord, ReferenceRecord};
+use crate::index::by_platform;
+use crate::journal::Changes;
 use crate::layer::through;
 use crate::partial::partial_path;
 use crate::receive::{Expected, Ready, Session, Work, main_reference};
 use crate::store::now;
-use crate::{Error, image, origins, record, unpack};
+use crate::{Error, origins, record, unpack};
 
 /// Publishes all images of a copy, then the reference that stands for `root`.
 pub(crate) fn publish(work: &Work, root: &Descriptor) -> Result<(), Error> {
@@ -23,7 +26,7 @@ pub(crate) fn publish(work: &Work, root: &Descriptor) -> Result<(), Error> {
         let state = work.state();
         (state.images.clone(), state.indexes.clone(), state.artifacts.clone())
     };
-    let main = choose_main(work, &images, root)?;
+    let main = choose_main(work, &images, &indexes, root)?;
     let mut records = Vec::with_capacity(images.len());
     for expected in &images {
         records.push(place_image(work, &session, expected)?);
@@ -41,49 +44,123 @@ pub(crate) fn publish(work: &Work, root: &Descriptor) -> Result<(), Error> {
     rustix::fs::syncfs(&session.disk).map_err(std::io::Error::from)?;
 
     let lock = work.store.lock()?;
-    let mut names = Vec::new();
-    if let Some(reference) = &work.reference {
-        if work.options.from_registry {
-            names.push(reference.with_digest(root.digest.clone()));
-        }
-        names.push(main_reference(reference));
-        names.dedup();
-    }
+    let catalogue = Catalogue::read(&work.store.places)?;
+    let platform = images[main].config.as_ref().map(cove_oci::ImageConfig::platform);
     let main = records[main].id.clone();
-    let others = records.iter().map(|record| record.id.clone()).filter(|id| *id != main).collect::<Vec<_>>();
-    let name = |reference: Reference| {
-        let path = work.store.reference_path(&reference);
-        let (image, target, updated) = (main.clone(), root.clone(), now());
-        let (images, content) = (others.clone(), content.clone());
-        record::write(&path, &ReferenceRecord { reference, image, target, images, content, updated })
-    };
-    // A new name comes first: it stands for nothing until its image has a record, so that both appear at once. A name
-    // that moves comes last, with the one that people use at the very end: when it is there, so is everything else.
-    let (moving, new) =
-        names.into_iter().partition::<Vec<_>, _>(|reference| work.store.reference_path(reference).exists());
-    new.into_iter().try_for_each(&name)?;
+    let others = records.iter().map(|record| record.id.clone()).filter(|id| *id != main).collect();
+    let mut index = IndexRecord { target: root.clone(), images: others, content };
+    let mut replaced = HashMap::new();
     for record in &mut records {
-        merge(work, record)?;
-        record::write(&work.store.places.image(&record.id), record)?;
+        let came = record.manifests[0].manifest.digest.clone();
+        merge(&catalogue, record);
+        if record.manifests.iter().all(|form| form.manifest.digest != came) {
+            replaced.insert(came, record.manifests[0].manifest.clone());
+        }
     }
-    moving.into_iter().try_for_each(&name)?;
+    // What was sealed before stays so, and an index that lists it uncompressed is the one that was made then.
+    if let Some(sealed) = replaced.get(&index.target.digest) {
+        index.target = sealed.clone();
+    } else if let Some(sealed) = index.replace(&work.store.places, &replaced, &mut HashSet::new())? {
+        index = sealed;
+    }
+    let names = names(work, &catalogue, &main, platform.as_ref(), &index)?;
+    for record in &mut records {
+        // Without a name, the image itself holds on to the index.
+        if record.id == main && names.is_empty() && !index.content.is_empty() {
+            record.index = Some(index.clone());
+        }
+    }
+    write(work, &catalogue, &records, names)?;
     drop(lock);
-    tidy(work, &records, &content);
+    work.state().main = Some(main);
+    tidy(work, &records, &index.content);
     Ok(())
 }
 
-/// Which image the reference will stand for: the root itself, or the one for the wanted platform.
-fn choose_main(work: &Work, images: &[Expected], root: &Descriptor) -> Result<usize, Error> {
-    let is_root = |expected: &Expected| expected.manifest.descriptor().digest == root.digest;
-    if let Some(at) = images.iter().position(is_root) {
+/// The names that will stand for `main`, and for the index that it came with.
+fn names(
+    work: &Work,
+    catalogue: &Catalogue,
+    main: &Digest,
+    platform: Option<&Platform>,
+    index: &IndexRecord,
+) -> Result<Vec<ReferenceRecord>, Error> {
+    let Some(reference) = &work.reference else { return Ok(Vec::new()) };
+    let mut references = vec![main_reference(reference)];
+    if work.options.from_registry {
+        references.insert(0, reference.with_digest(index.target.digest.clone()));
+        references.dedup();
+    }
+    let updated = now();
+    let mut names = Vec::new();
+    for reference in references {
+        let known = catalogue.references.iter().find(|known| known.reference == reference);
+        let known = known.filter(|known| known.target.digest == index.target.digest);
+        let IndexRecord { target, mut images, mut content } = index.clone();
+        let mut image = main.clone();
+        // Of the same index there may be more than this copy has brought.
+        if let Some((known, older)) = known.and_then(|known| Some((known, known.index()?))) {
+            let wanted = work.options.platform.clone().unwrap_or_else(Platform::host);
+            if !platform.is_some_and(|platform| wanted.is(platform)) {
+                let held = by_platform(&work.store.places, catalogue, &known.image, Some(&older))?;
+                let better = held.into_iter().find(|(held, _)| wanted.is(held));
+                image = better.map_or(image, |(_, id)| id);
+            }
+            images.extend([main, &known.image].into_iter().chain(&older.images).cloned());
+            content.extend(older.content);
+        }
+        let mut seen = HashSet::from([image.clone()]);
+        images.retain(|id| {
+            (id == main || catalogue.image(id).is_some() || index.images.contains(id)) && seen.insert(id.clone())
+        });
+        let mut seen = HashSet::new();
+        content.retain(|blob| seen.insert(blob.digest.clone()));
+        names.push(ReferenceRecord { reference, image, target, images, content, updated: updated.clone() });
+    }
+    Ok(names)
+}
+
+/// Writes all records at once: whoever looks sees the store as it was before or as it is after.
+fn write(
+    work: &Work,
+    catalogue: &Catalogue,
+    records: &[ImageRecord],
+    names: Vec<ReferenceRecord>,
+) -> Result<(), Error> {
+    let places = &work.store.places;
+    let displaced = catalogue.displaced(&names);
+    let is_known = |name: &ReferenceRecord| catalogue.references.iter().any(|known| known.reference == name.reference);
+    let (moving, new) = names.into_iter().partition::<Vec<_>, _>(is_known);
+    let mut changes = Changes::new(places);
+    // Who looks in the middle sees no image without its name: a new name stands for nothing until its image is there,
+    // and one that moves does so at the end.
+    for name in &new {
+        changes.write(&work.store.reference_path(&name.reference), name)?;
+    }
+    for record in displaced.iter().filter(|old| records.iter().all(|new| new.id != old.id)).chain(records) {
+        changes.write(&places.image(&record.id), record)?;
+    }
+    for name in &moving {
+        changes.write(&work.store.reference_path(&name.reference), name)?;
+    }
+    changes.commit()
+}
+
+/// Which image the reference will stand for: the root itself, or the one for the wanted platform, or where that is not
+/// among them, the first.
+fn choose_main(work: &Work, images: &[Expected], indexes: &[Manifest], root: &Descriptor) -> Result<usize, Error> {
+    let at = |digest: &Digest| images.iter().position(|expected| expected.manifest.descriptor().digest == *digest);
+    if let Some(at) = at(&root.digest) {
         return Ok(at);
     }
-    let wanted = work.options.platform.clone().unwrap_or_else(cove_oci::Platform::host);
-    let fits = |expected: &Expected| expected.config.as_ref().is_some_and(|config| wanted.is(&config.platform()));
-    match images.iter().position(fits) {
-        Some(at) => Ok(at),
-        None if images.is_empty() => Err(Error::NotAnImage(root.media_type.clone())),
-        None => Ok(0),
+    let wanted = work.options.platform.clone().unwrap_or_else(Platform::host);
+    let entries = indexes.iter().flat_map(Manifest::children).filter(|entry| at(&entry.digest).is_some());
+    if let Some(at) = wanted.choose(entries).and_then(|entry| at(&entry.digest)) {
+        return Ok(at);
+    }
+    match images.is_empty() {
+        true => Err(Error::NotAnImage(root.media_type.clone())),
+        false => Ok(0),
     }
 }
 
@@ -99,7 +176,7 @@ fn place_image(work: &Work, session: &Session, expected: &Expected) -> Result<Im
     let raw = !work.options.from_registry && is_raw(manifest);
     let form = ManifestRecord { manifest: descriptor, layers: manifest.layers().to_vec(), raw };
     let config = config_blob.clone();
-    Ok(ImageRecord { id: config.digest.clone(), config, layers, manifests: vec![form], added: now() })
+    Ok(ImageRecord { id: config.digest.clone(), config, layers, manifests: vec![form], index: None, added: now() })
 }
 
 /// Gives each layer its folder, lowest first: one that needs those below is completed from them.
@@ -224,8 +301,8 @@ pub(crate) fn write_blob(places: &crate::Places, digest: &Digest, bytes: &[u8]) 
 }
 
 /// What was known of the image stays: its folders, and the other manifests that it came with.
-fn merge(work: &Work, new: &mut ImageRecord) -> Result<(), Error> {
-    let Some(old) = image::read_record(&work.store.places, &new.id)? else { return Ok(()) };
+fn merge(catalogue: &Catalogue, new: &mut ImageRecord) {
+    let Some(old) = catalogue.image(&new.id).cloned() else { return };
     new.added = old.added;
     new.layers = old.layers;
     let latest = new.manifests[0].manifest.digest.clone();
@@ -233,7 +310,6 @@ fn merge(work: &Work, new: &mut ImageRecord) -> Result<(), Error> {
     if new.manifests.iter().any(|form| !form.raw) {
         new.manifests.retain(|form| !form.raw);
     }
-    Ok(())
 }
 
 /// Removes what is no longer needed, and remembers where the blobs came from. Failing here harms nobody.

@@ -17,6 +17,7 @@ use cove_transfer::{Error as TransferError, Placed, Progress, Source, Step, Targ
 use tokio::sync::{Notify, Semaphore};
 
 use crate::catalogue::{Catalogue, LayerRecord, ReferenceRecord};
+use crate::index::is_index;
 use crate::lease::{Lease, Staging};
 use crate::lock::PassingLock;
 use crate::partial::partial_path;
@@ -68,6 +69,8 @@ pub(crate) struct Work {
 pub(crate) struct State {
     pub(crate) session: Option<Arc<Session>>,
     pub(crate) root: Option<Digest>,
+    /// The image that the reference stands for, once that is settled.
+    pub(crate) main: Option<Digest>,
     /// The images of this copy, in the order that they were announced.
     pub(crate) images: Vec<Expected>,
     /// Manifests that are no images.
@@ -163,9 +166,12 @@ impl Work {
         if self.options.from_registry && stands(&reference.with_digest(root.digest.clone()))?.is_none() {
             return Ok(false);
         }
-        if self.options.all_platforms && found.content.is_empty() && found.images.is_empty() {
-            return Ok(found.target.media_type == media_type::OCI_MANIFEST
-                || found.target.media_type == media_type::DOCKER_MANIFEST);
+        if self.options.all_platforms && is_index(&found.target) {
+            let catalogue = Catalogue::read(&store.places)?;
+            let Some(index) = found.index() else { return Ok(false) };
+            if !index.is_whole(&store.places, &catalogue, &found.image)? {
+                return Ok(false);
+            }
         }
         let Some(image) = store.image(&found.image)? else { return Ok(false) };
         let fits = self.options.platform.as_ref().is_none_or(|wanted| wanted.is(&image.config().platform()));
@@ -198,8 +204,9 @@ impl Work {
         let is_config = [media_type::OCI_CONFIG, media_type::DOCKER_CONFIG, media_type::OCTET_STREAM, ""]
             .contains(&config.media_type.as_str());
         let strange = manifest.layers().iter().find(|layer| layer.layer_codec().is_none());
-        if !is_config || (strange.is_some() && self.options.all_platforms) {
-            if !self.options.all_platforms || self.state().root.as_ref() == Some(&digest) {
+        let is_root = self.state().root.as_ref() == Some(&digest);
+        if !is_config || (strange.is_some() && self.options.all_platforms && !is_root) {
+            if !self.options.all_platforms || is_root {
                 return Err(Error::NotAnImage(config.media_type.clone()));
             }
             self.state().artifacts.push(manifest.clone());
@@ -317,6 +324,13 @@ pub(crate) fn main_reference(reference: &Reference) -> Reference {
 
 /// How often somebody who waits for another process looks again.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+impl Receiver {
+    /// The id of the image that was stored: of an index, the main one. `None` if nothing was stored.
+    pub(crate) fn main(&self) -> Option<Digest> {
+        self.work.state().main.clone()
+    }
+}
 
 impl Target for Receiver {
     async fn holds(&self, root: &Descriptor, _reference: &ManifestReference) -> Result<bool, TransferError> {

@@ -29,7 +29,8 @@ pub(crate) fn remember<T: Serialize>(path: &Path, record: &T) -> Result<(), Erro
     Ok(fs_err::rename(&unfinished, path)?)
 }
 
-fn place<T: Serialize>(path: &Path, record: &T, lasting: bool) -> Result<std::path::PathBuf, Error> {
+/// Writes a record beside its place; what renames it there makes it the truth.
+pub(crate) fn place<T: Serialize>(path: &Path, record: &T, lasting: bool) -> Result<std::path::PathBuf, Error> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let unfinished = folder.join(format!("{UNFINISHED}{}", random_name()));
     let mut text = serde_json::to_vec_pretty(record).map_err(io::Error::from)?;

@@ -6,13 +6,17 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use cove_oci::{Digest, Reference, ReferenceDefaults, chain_ids};
+use cove_oci::{Digest, Platform, Reference, ReferenceDefaults, chain_ids};
 use time::OffsetDateTime;
 
-use crate::catalogue::{Catalogue, ImageRecord};
+use crate::catalogue::{Catalogue, ImageRecord, IndexRecord, ReferenceRecord};
 use crate::image::Image;
+use crate::index::by_platform;
+use crate::journal::Changes;
 use crate::lease::{Lease, Staging};
 use crate::lock::PassingLock;
+use crate::places::Places;
+use crate::receive::main_reference;
 use crate::store::Store;
 use crate::{Error, origins, record};
 
@@ -21,6 +25,14 @@ use crate::{Error, origins, record};
 pub struct RemoveOptions {
     /// Also an image that several names stand for.
     pub force: bool,
+}
+
+/// What a removal has come to.
+#[derive(Default)]
+struct Leaving {
+    removed: Vec<Removed>,
+    /// Images of other platforms that the names stood for too: they go with their last name.
+    beside: Vec<Digest>,
 }
 
 /// What was removed.
@@ -93,68 +105,131 @@ impl Store {
         let mut left: Vec<Reference> = catalogue.references_of(&id).map(|found| found.reference.clone()).collect();
         // As text, like docker: `app:v1` comes before `app@sha256:…`.
         left.sort_by_key(ToString::to_string);
-        let mut removed = Vec::new();
+        let mut leaving = Leaving::default();
         match reference {
             Some(reference) => {
-                let reference = match reference.digest() {
-                    Some(digest) => reference.with_digest(digest.clone()),
-                    None => reference,
-                };
-                self.untag(&reference, &mut left, &mut removed)?;
+                let reference = main_reference(&reference);
+                self.untag(&reference, &mut left, &mut leaving)?;
                 // The digests that a repository knows the image by go with its last tag.
                 let same = |other: &&Reference| other.full_repository() == reference.full_repository();
                 if reference.digest().is_none() && !left.iter().filter(same).any(|other| other.tag().is_some()) {
                     for other in left.iter().filter(same).cloned().collect::<Vec<_>>() {
-                        self.untag(&other, &mut left, &mut removed)?;
+                        self.untag(&other, &mut left, &mut leaving)?;
                     }
-                }
-                if !left.is_empty() {
-                    return Ok(removed);
                 }
             }
             None => {
+                let short = || id.hex()[..12].to_owned();
+                if let (true, Some(name)) = (left.is_empty(), catalogue.listing(&id).next()) {
+                    return Err(Error::OfIndex { id: short(), name: name.reference.familiar() });
+                }
                 if !is_single(&left) && !options.force {
-                    return Err(Error::ManyReferences(id.hex()[..12].to_owned()));
+                    return Err(Error::ManyReferences(short()));
                 }
                 for other in left.clone() {
-                    self.untag(&other, &mut left, &mut removed)?;
+                    self.untag(&other, &mut left, &mut leaving)?;
                 }
             }
         }
-        // Images of other platforms that came with it go with it.
-        let mut leaving = vec![id.clone()];
-        leaving.extend(catalogue.references_of(&id).flat_map(|found| found.images.clone()));
         let mut freed = Trash::default();
-        for id in leaving {
-            if Catalogue::read(&self.places)?.references_of(&id).next().is_none() {
-                freed.extend(self.delete(&id, &mut removed)?);
-            }
+        if left.is_empty() {
+            freed.extend(self.delete(&id, &mut leaving)?);
         }
+        freed.extend(self.delete_beside(&mut leaving)?);
         drop(lock);
         empty(freed)?;
-        Ok(removed)
+        Ok(leaving.removed)
     }
 
-    fn untag(&self, reference: &Reference, left: &mut Vec<Reference>, removed: &mut Vec<Removed>) -> Result<(), Error> {
-        record::remove(&self.reference_path(reference))?;
+    fn untag(&self, reference: &Reference, left: &mut Vec<Reference>, leaving: &mut Leaving) -> Result<(), Error> {
+        let path = self.reference_path(reference);
+        let record: Option<ReferenceRecord> = record::read(&path)?;
+        record::remove(&path)?;
         left.retain(|other| other != reference);
-        removed.push(Removed::Untagged(reference.clone()));
+        leaving.beside.extend(record.into_iter().flat_map(|record| record.images));
+        leaving.removed.push(Removed::Untagged(reference.clone()));
         Ok(())
     }
 
     /// Removes an image that no reference stands for; what it alone needed goes to the trash.
-    fn delete(&self, id: &Digest, removed: &mut Vec<Removed>) -> Result<Trash, Error> {
+    fn delete(&self, id: &Digest, leaving: &mut Leaving) -> Result<Trash, Error> {
         let Some(image) = crate::image::read_record(&self.places, id)? else { return Ok(Trash::default()) };
-        let before = Catalogue::read(&self.places)?;
         // An index that another name stands for may list it.
-        if before.references.iter().any(|reference| reference.images.contains(id)) {
+        if Catalogue::read(&self.places)?.lists(id) {
             return Ok(Trash::default());
         }
         record::remove(&self.places.image(id))?;
-        removed.push(Removed::Deleted(id.clone()));
+        leaving.removed.push(Removed::Deleted(id.clone()));
         let after = Catalogue::read(&self.places)?;
-        removed.extend(released(&image, &after).into_iter().map(Removed::Deleted));
+        leaving.removed.extend(released(&image, &after).into_iter().map(Removed::Deleted));
+        leaving.beside.extend(image.index.into_iter().flat_map(|index| index.images));
         self.sweep(&after)
+    }
+
+    /// Removes the images of other platforms that no name is left for, and the indexes.
+    fn delete_beside(&self, leaving: &mut Leaving) -> Result<Trash, Error> {
+        let mut freed = Trash::default();
+        while let Some(id) = leaving.beside.pop() {
+            if Catalogue::read(&self.places)?.references_of(&id).next().is_none() {
+                freed.extend(self.delete(&id, leaving)?);
+            }
+        }
+        freed.extend(self.sweep(&Catalogue::read(&self.places)?)?);
+        Ok(freed)
+    }
+
+    /// Removes the image of one platform from what a name stands for. The last one takes the name along.
+    pub fn remove_platform(
+        &self,
+        name: &str,
+        platform: &Platform,
+        defaults: &ReferenceDefaults,
+        options: RemoveOptions,
+    ) -> Result<Vec<Removed>, Error> {
+        let found = self.find(name, defaults)?;
+        let chosen = self.for_platform(&found, name, platform)?.id().clone();
+        let lock = self.lock()?;
+        let catalogue = Catalogue::read(&self.places)?;
+        let shown = found.reference.as_ref().map_or_else(|| name.to_owned(), Reference::familiar);
+        let standing = |record: &&ReferenceRecord| record.image == chosen || record.images.contains(&chosen);
+        let (own, other): (Vec<&ReferenceRecord>, Vec<&ReferenceRecord>) =
+            catalogue.references.iter().filter(standing).partition(|record| {
+                let named = found.reference.as_ref().map(main_reference);
+                // The digest that the repository knows the index by is no name of its own.
+                let same = |named: &Reference| named.full_repository() == record.reference.full_repository();
+                named.is_none_or(|named| {
+                    named == record.reference || (record.reference.digest().is_some() && same(&named))
+                })
+            });
+        if let Some(other) = other.first().filter(|_| !options.force) {
+            let (platform, other) = (Box::new(platform.clone()), other.reference.familiar());
+            return Err(Error::PlatformInUse { name: shown, platform, other });
+        }
+        let mut leaving = Leaving { removed: Vec::new(), beside: vec![chosen.clone()] };
+        let mut changes = Changes::new(&self.places);
+        let mut ending = Vec::new();
+        for record in own.into_iter().chain(other) {
+            match without(&self.places, &catalogue, record, &chosen)? {
+                Some(less) => changes.write(&self.reference_path(&less.reference), &less)?,
+                None => ending.push(record.reference.clone()),
+            }
+        }
+        // An index without a name.
+        for image in catalogue.images.iter().filter(|image| image.id != chosen) {
+            if let Some(index) = image.index.clone().filter(|index| index.images.contains(&chosen)) {
+                let images = index.images.into_iter().filter(|id| *id != chosen).collect();
+                let less = ImageRecord { index: Some(IndexRecord { images, ..index }), ..image.clone() };
+                changes.write(&self.places.image(&less.id), &less)?;
+            }
+        }
+        changes.commit()?;
+        for reference in ending {
+            self.untag(&reference, &mut Vec::new(), &mut leaving)?;
+        }
+        let freed = self.delete_beside(&mut leaving)?;
+        drop(lock);
+        empty(freed)?;
+        Ok(leaving.removed)
     }
 
     /// Removes images by a filter, then everything that only waits to be removed.
@@ -163,25 +238,29 @@ impl Store {
         let mut pruned = Pruned::default();
         let lock = self.lock()?;
         let mut trash = Trash::default();
-        let mut leaving = Vec::new();
+        let (mut leaving, mut unnamed) = (Leaving::default(), Vec::new());
         for image in &chosen {
             let catalogue = Catalogue::read(&self.places)?;
             let mut left: Vec<Reference> =
                 catalogue.references_of(image.id()).map(|found| found.reference.clone()).collect();
-            // Somebody may have named it meanwhile.
+            // Somebody may have named it meanwhile, or an index that it belongs to.
+            if !filter.all && catalogue.lists(image.id()) {
+                continue;
+            }
             if !filter.all && left.iter().any(|reference| reference.tag().is_some()) {
                 continue;
             }
             for reference in left.clone() {
-                self.untag(&reference, &mut left, &mut pruned.removed)?;
+                self.untag(&reference, &mut left, &mut leaving)?;
             }
-            leaving.push(image.id());
+            unnamed.push(image.id());
         }
-        for id in leaving {
-            trash.extend(self.delete(id, &mut pruned.removed)?);
+        for id in unnamed {
+            trash.extend(self.delete(id, &mut leaving)?);
         }
-        trash.extend(self.sweep(&Catalogue::read(&self.places)?)?);
+        trash.extend(self.delete_beside(&mut leaving)?);
         drop(lock);
+        pruned.removed = leaving.removed;
         pruned.bytes = empty(trash)?;
         Ok(pruned)
     }
@@ -234,6 +313,10 @@ impl Store {
         }
         record::sweep(&places.images())?;
         record::sweep(&places.references())?;
+        record::sweep(&places.compressed())?;
+        for found in catalogue.compressed.iter().filter(|found| !catalogue.needs(found)) {
+            record::remove(&places.compressed_layer(&found.diff_id, found.codec))?;
+        }
         // Names whose image was never recorded, for whoever published it was killed in between.
         for found in catalogue.references.iter().filter(|found| catalogue.image(&found.image).is_none()) {
             record::remove(&self.reference_path(&found.reference))?;
@@ -301,6 +384,28 @@ impl Store {
         }
         Ok(wrong)
     }
+}
+
+/// The same name without one of its images; `None` if that was the only one. Where it was the main one, the one for
+/// this machine takes its place, or the first.
+fn without(
+    places: &Places,
+    catalogue: &Catalogue,
+    record: &ReferenceRecord,
+    gone: &Digest,
+) -> Result<Option<ReferenceRecord>, Error> {
+    let mut less = record.clone();
+    less.images.retain(|id| id != gone);
+    if less.image == *gone {
+        let left = by_platform(places, catalogue, &record.image, record.index().as_ref())?;
+        let mut left = left.iter().filter(|(_, id)| id != gone && catalogue.image(id).is_some());
+        let host = Platform::host();
+        let first = left.clone().next();
+        let Some((_, next)) = left.find(|(platform, _)| host.is(platform)).or(first) else { return Ok(None) };
+        less.image = next.clone();
+        less.images.retain(|id| id != next);
+    }
+    Ok(Some(less))
 }
 
 fn is_lock(path: &Path) -> bool {

@@ -1,23 +1,27 @@
-//! Sealing: giving an image that has no compressed layers what a push needs.
+//! Sealing: giving images that have no compressed layers what a push needs.
 //!
 //! Layers that came uncompressed, from an archive or an import, are compressed once, the largest first, each on all
-//! cores; each is sent as soon as it is ready. Then the image's record points to a manifest made of them, always the
-//! same for the same layers, and the uncompressed blobs go: the compressed ones hold the same bytes.
+//! cores; each is sent as soon as it is ready, and remembered, so that a push that was broken off need not compress it
+//! again. Then the images' records point to manifests made of them, always the same for the same layers, and the
+//! uncompressed blobs go: the compressed ones hold the same bytes. An index that lists such an image becomes one that
+//! lists the new manifest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cove_oci::{Codec, Descriptor, Digest, Manifest, media_type};
+use cove_oci::{Codec, Descriptor, Digest, Hasher, Manifest, media_type};
 use cove_transfer::{Error as TransferError, Progress, Side, Step, Target, place};
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use crate::archive::NewManifest;
-use crate::catalogue::{Catalogue, ManifestRecord};
+use crate::catalogue::{Catalogue, CompressedRecord, ImageRecord, IndexRecord, ManifestRecord};
 use crate::compress::compress;
 use crate::image::{self, Image};
+use crate::journal::Changes;
 use crate::lease::{Lease, Staging};
 use crate::publish::write_blob;
 use crate::send::Sender;
@@ -26,6 +30,8 @@ use crate::{Error, record};
 
 /// How many compressed layers travel while others are compressed.
 const BLOBS_AT_ONCE: usize = 4;
+/// How much is read at once of what was compressed before.
+const PIECE: usize = 256 * 1024;
 /// How often the progress of compressing is told.
 const TELL: Duration = Duration::from_millis(100);
 
@@ -44,86 +50,133 @@ struct Now {
     done: AtomicU64,
 }
 
+/// An image that is to be sealed.
+struct Unsealed {
+    id: Digest,
+    config: Descriptor,
+    /// DiffIDs and blobs, lowest first.
+    layers: Vec<(Digest, Descriptor)>,
+}
+
+/// What sealing has come to.
+#[derive(Debug, Clone, Default)]
+pub struct Sealed {
+    /// The manifests that a push shall send, in the order of the images.
+    pub manifests: Vec<Manifest>,
+    /// How many attestations indexes have lost: those that speak of the manifests that were replaced.
+    pub dropped: usize,
+}
+
 impl Store {
-    /// Compresses what is uncompressed of an image, sends each blob to `target` as soon as it is ready, and gives the
-    /// manifest that a push shall send. An image that has it already is not touched. A layer that is known in compressed
-    /// form, from another image, is taken as it is, unless a codec is asked for and it has another one; what is
-    /// compressed without being asked how becomes gzip, which everybody reads.
+    /// Compresses what is uncompressed of images, sends each blob to `target` as soon as it is ready, and gives the
+    /// manifests that a push shall send. An image that has its own already is not touched. A layer that is known in
+    /// compressed form, from another image, is taken as it is, unless a codec is asked for and it has another one; what
+    /// is compressed without being asked how becomes gzip, which everybody reads. Indexes that list the images are made
+    /// anew, with everything else that they say.
     pub async fn seal<T: Target>(
         &self,
-        image: &Image,
+        images: &[Image],
         codec: Option<Codec>,
         target: &T,
         progress: &dyn Progress,
-    ) -> Result<Manifest, TransferError> {
+    ) -> Result<Sealed, TransferError> {
         let failed = |error: Error| error.on(Side::Source);
-        let current = image::read_record(&self.places, image.id())
-            .and_then(|found| found.ok_or_else(|| Error::NoSuchImage(image.id().to_string())))
-            .map_err(failed)?;
-        let form = current.manifests.first().cloned().ok_or_else(|| failed(Error::MissingBlob(image.id().clone())))?;
-        if !form.raw {
-            return image::read_manifest(&self.places, &form.manifest).map_err(failed);
+        let unsealed = self.unsealed(images).map_err(failed)?;
+        let mut dropped = 0;
+        if !unsealed.is_empty() {
+            let work = Arc::new(self.begin(images).map_err(failed)?);
+            let made = compress_and_place(&work, &unsealed, codec, target, progress).await?;
+            dropped = work.publish(unsealed, &made).map_err(failed)?;
+            drop(work);
+            self.sweep_now().map_err(failed)?;
         }
-        let work = Arc::new(self.begin(image).map_err(failed)?);
-        let source = Sender::of_parts(self.clone(), form.manifest.clone(), Arc::clone(&work.lease));
-        let (ready, arriving) = mpsc::unbounded_channel::<Descriptor>();
-        let now = Arc::new(Now::default());
-        let renamed = Renamed { progress, known_as: Mutex::default() };
-
-        let layers: Vec<(Digest, Descriptor)> =
-            current.layers.iter().map(|layer| layer.diff_id.clone()).zip(form.layers.clone()).collect();
-        let compressing = {
-            let (work, now, layers) = (Arc::clone(&work), Arc::clone(&now), layers.clone());
-            let names = Arc::new(Mutex::new(Vec::new()));
-            let told = Arc::clone(&names);
-            let thread = tokio::task::spawn_blocking(move || work.compress_all(&layers, codec, &now, &ready, &told));
-            (thread, names)
-        };
-        let (thread, names) = compressing;
-        let mut config = current.config.clone();
-        config.media_type = media_type::OCI_CONFIG.to_owned();
-        let known_as = &renamed.known_as;
-        let layers_ready = stream::unfold(arriving, move |mut arriving| {
-            let names = Arc::clone(&names);
-            async move {
-                let next = arriving.recv().await?;
-                let mut known = known_as.lock().unwrap_or_else(PoisonError::into_inner);
-                known.extend(names.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
-                Some((Ok(next), arriving))
-            }
+        let manifests = images.iter().map(|image| {
+            let record = image::read_record(&self.places, image.id())?;
+            let form = record.and_then(|record| record.manifests.into_iter().next());
+            image::read_manifest(
+                &self.places,
+                &form.ok_or_else(|| Error::NoSuchImage(image.id().to_string()))?.manifest,
+            )
         });
-        let blobs = stream::iter([Ok(config.clone())]).chain(layers_ready);
-        let placing = place(&source, target, blobs, BLOBS_AT_ONCE, &renamed);
-        let compressing = async {
-            let mut thread = thread;
-            loop {
-                match tokio::time::timeout(TELL, &mut thread).await {
-                    Ok(done) => {
-                        return done.map_err(|error| failed(std::io::Error::other(error).into()))?.map_err(failed);
-                    }
-                    Err(_) => now.tell(progress),
-                }
-            }
-        };
-        let (_, layers) = futures_util::future::try_join(placing, compressing).await?;
-        let manifest = work.publish(image, &config, layers).map_err(failed)?;
-        drop((source, work));
-        self.sweep_now().map_err(failed)?;
-        Ok(manifest)
+        let manifests = manifests.collect::<Result<_, Error>>().map_err(failed)?;
+        Ok(Sealed { manifests, dropped })
     }
 
-    fn begin(&self, image: &Image) -> Result<Work, Error> {
+    /// Those that have no manifest of compressed layers yet, as they are now.
+    fn unsealed(&self, images: &[Image]) -> Result<Vec<Unsealed>, Error> {
+        let mut unsealed = Vec::new();
+        for image in images {
+            let record = image::read_record(&self.places, image.id())?;
+            let record = record.ok_or_else(|| Error::NoSuchImage(image.id().to_string()))?;
+            let form = record.manifests.first().ok_or_else(|| Error::MissingBlob(image.id().clone()))?;
+            if form.raw {
+                let diff_ids = record.layers.iter().map(|layer| layer.diff_id.clone());
+                let layers = diff_ids.zip(form.layers.clone()).collect();
+                let config = Descriptor { media_type: media_type::OCI_CONFIG.to_owned(), ..record.config.clone() };
+                unsealed.push(Unsealed { id: record.id, config, layers });
+            }
+        }
+        Ok(unsealed)
+    }
+
+    fn begin(&self, images: &[Image]) -> Result<Work, Error> {
         let disk = fs_err::File::open(&self.places.root)?.into_parts().0;
         let _lock = self.lock()?;
         let lease = Lease::take(&self.places)?;
-        lease.add(image.record.blobs().map(|blob| blob.digest.as_str()))?;
+        let blobs = images.iter().flat_map(|image| image.record.blobs());
+        lease.add(blobs.map(|blob| blob.digest.as_str()))?;
         let staging = Staging::make(&self.places)?;
         Ok(Work { store: self.clone(), lease: Arc::new(lease), staging, disk })
     }
 }
 
+/// Compresses on threads of its own while the network takes what is ready; what became of each blob, by what it was.
+async fn compress_and_place<T: Target>(
+    work: &Arc<Work>,
+    unsealed: &[Unsealed],
+    codec: Option<Codec>,
+    target: &T,
+    progress: &dyn Progress,
+) -> Result<HashMap<Digest, Descriptor>, TransferError> {
+    let failed = |error: Error| error.on(Side::Source);
+    let source = Sender::of_parts(work.store.clone(), unsealed[0].config.clone(), Arc::clone(&work.lease));
+    let (ready, arriving) = mpsc::unbounded_channel::<Descriptor>();
+    let now = Arc::new(Now::default());
+    let renamed = Renamed { progress, known_as: Mutex::default() };
+    let names = Arc::new(Mutex::new(Vec::new()));
+    let mut thread = {
+        let (work, now, names) = (Arc::clone(work), Arc::clone(&now), Arc::clone(&names));
+        let layers: Vec<_> = unsealed.iter().flat_map(|image| image.layers.clone()).collect();
+        tokio::task::spawn_blocking(move || work.compress_all(&layers, codec, &now, &ready, &names))
+    };
+    let known_as = &renamed.known_as;
+    let layers_ready = stream::unfold(arriving, move |mut arriving| {
+        let names = Arc::clone(&names);
+        async move {
+            let next = arriving.recv().await?;
+            let mut known = known_as.lock().unwrap_or_else(PoisonError::into_inner);
+            known.extend(names.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
+            Some((Ok(next), arriving))
+        }
+    });
+    let configs: Vec<_> = unsealed.iter().map(|image| Ok(image.config.clone())).collect();
+    let placing = place(&source, target, stream::iter(configs).chain(layers_ready), BLOBS_AT_ONCE, &renamed);
+    let compressing = async {
+        loop {
+            match tokio::time::timeout(TELL, &mut thread).await {
+                Ok(done) => {
+                    return done.map_err(|error| failed(std::io::Error::other(error).into()))?.map_err(failed);
+                }
+                Err(_) => now.tell(progress),
+            }
+        }
+    };
+    let (_, made) = futures_util::future::try_join(placing, compressing).await?;
+    Ok(made)
+}
+
 impl Work {
-    /// Compresses every layer that is not compressed yet; the descriptors in the image's order.
+    /// Compresses every layer that is not compressed yet; what became of each blob.
     fn compress_all(
         &self,
         layers: &[(Digest, Descriptor)],
@@ -131,13 +184,12 @@ impl Work {
         now: &Now,
         ready: &mpsc::UnboundedSender<Descriptor>,
         names: &Mutex<Vec<(Digest, Descriptor)>>,
-    ) -> Result<Vec<Descriptor>, Error> {
-        let mut order: Vec<usize> = (0..layers.len()).collect();
-        order.sort_by_key(|at| std::cmp::Reverse(layers[*at].1.size));
+    ) -> Result<HashMap<Digest, Descriptor>, Error> {
+        let mut order: Vec<&(Digest, Descriptor)> = layers.iter().collect();
+        order.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size));
         let mut made: HashMap<Digest, Descriptor> = HashMap::new();
-        for at in order {
-            let (diff_id, blob) = &layers[at];
-            if made.contains_key(diff_id) {
+        for (diff_id, blob) in order {
+            if made.contains_key(&blob.digest) {
                 continue;
             }
             let descriptor = match self.known(diff_id, blob, codec)? {
@@ -145,16 +197,13 @@ impl Work {
                 None => self.compress(diff_id, blob, codec.unwrap_or(Codec::Gzip), now)?,
             };
             names.lock().unwrap_or_else(PoisonError::into_inner).push((descriptor.digest.clone(), blob.clone()));
-            made.insert(diff_id.clone(), descriptor.clone());
+            made.insert(blob.digest.clone(), descriptor.clone());
             // Who listened has gone: the push has failed.
             if ready.send(descriptor).is_err() {
                 break;
             }
         }
-        let in_order = layers
-            .iter()
-            .map(|(diff_id, _)| made.get(diff_id).cloned().ok_or_else(|| Error::MissingBlob(diff_id.clone())));
-        in_order.collect()
+        Ok(made)
     }
 
     /// The layer as it was compressed before: here, or for another image.
@@ -162,6 +211,9 @@ impl Work {
         let compressed = |blob: &Descriptor| blob.layer_codec().is_some_and(|codec| codec != Codec::Identity);
         if compressed(blob) {
             return Ok(Some(blob.clone()));
+        }
+        if let Some(remembered) = self.remembered(diff_id, codec.unwrap_or(Codec::Gzip))? {
+            return Ok(Some(remembered));
         }
         let _lock = self.store.lock()?;
         let catalogue = Catalogue::read(&self.store.places)?;
@@ -174,11 +226,35 @@ impl Work {
         let Some((_, known)) = known.next() else { return Ok(None) };
         self.lease.add([known.digest.as_str()])?;
         // What another image calls docker's media type is the same bytes.
-        let media_type = match known.layer_codec() {
-            Some(Codec::Zstd) => media_type::OCI_LAYER_ZSTD,
-            _ => media_type::OCI_LAYER_GZIP,
+        let codec = known.layer_codec().unwrap_or(Codec::Gzip);
+        Ok(Some(Descriptor::new(oci_type(codec), known.digest.clone(), known.size)))
+    }
+
+    /// The layer as it was compressed for a push that was broken off. Nobody has waited for the disk then, so its bytes
+    /// are looked at again.
+    fn remembered(&self, diff_id: &Digest, codec: Codec) -> Result<Option<Descriptor>, Error> {
+        let places = &self.store.places;
+        let path = places.compressed_layer(diff_id, codec);
+        let lock = self.store.lock()?;
+        let Some(CompressedRecord { blob, .. }) = record::read(&path).ok().flatten() else { return Ok(None) };
+        self.lease.add([blob.digest.as_str()])?;
+        drop(lock);
+        let is_right = || -> std::io::Result<bool> {
+            let mut file = fs_err::File::open(places.blob(&blob.digest))?;
+            let mut hasher = Hasher::new(blob.digest.algorithm());
+            let mut buffer = vec![0; PIECE];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => return Ok(hasher.finish() == blob.digest),
+                    count => hasher.update(&buffer[..count]),
+                }
+            }
         };
-        Ok(Some(Descriptor::new(media_type, known.digest.clone(), known.size)))
+        if is_right().unwrap_or(false) {
+            return Ok(Some(blob));
+        }
+        record::remove(&path)?;
+        Ok(None)
     }
 
     fn compress(&self, diff_id: &Digest, blob: &Descriptor, codec: Codec, now: &Now) -> Result<Descriptor, Error> {
@@ -195,46 +271,86 @@ impl Work {
         if made.diff_id != *diff_id {
             return Err(Error::Damaged { path: raw, reason: format!("its content has the digest {}", made.diff_id) });
         }
+        let made = Descriptor::new(oci_type(codec), made.digest, made.size);
         let _lock = self.store.lock()?;
         self.lease.add([made.digest.as_str()])?;
         fs_err::rename(&path, places.blob(&made.digest))?;
-        let media_type = match codec {
-            Codec::Zstd => media_type::OCI_LAYER_ZSTD,
-            Codec::Gzip | Codec::Identity => media_type::OCI_LAYER_GZIP,
-        };
-        Ok(Descriptor::new(media_type, made.digest, made.size))
+        let compressed = CompressedRecord { diff_id: diff_id.clone(), codec, blob: made.clone() };
+        record::remember(&places.compressed_layer(diff_id, codec), &compressed)?;
+        Ok(made)
     }
 
-    /// Makes the record point to the new manifest, and removes the blobs that it replaces.
-    fn publish(&self, image: &Image, config: &Descriptor, layers: Vec<Descriptor>) -> Result<Manifest, Error> {
+    /// Makes the records point to the new manifests, and indexes list them; the blobs that they replace are nobody's
+    /// then. How many attestations that has cost.
+    fn publish(&self, unsealed: Vec<Unsealed>, made: &HashMap<Digest, Descriptor>) -> Result<usize, Error> {
         let places = &self.store.places;
-        let manifest = Manifest::parse(NewManifest::bytes(config, &layers)?, None)?;
-        let descriptor = manifest.descriptor();
-        let lock = self.store.lock()?;
-        self.lease.add([descriptor.digest.as_str()])?;
-        drop(lock);
-        write_blob(places, &descriptor.digest, manifest.bytes())?;
+        let mut forms: HashMap<Digest, ManifestRecord> = HashMap::new();
+        for image in unsealed {
+            let layers = image.layers.iter().map(|(_, blob)| made.get(&blob.digest).cloned());
+            let layers: Option<Vec<Descriptor>> = layers.collect();
+            let layers = layers.ok_or_else(|| Error::MissingBlob(image.id.clone()))?;
+            let manifest = Manifest::parse(NewManifest::bytes(&image.config, &layers)?, None)?;
+            let descriptor = manifest.descriptor();
+            let lock = self.store.lock()?;
+            self.lease.add([descriptor.digest.as_str()])?;
+            drop(lock);
+            write_blob(places, &descriptor.digest, manifest.bytes())?;
+            forms.insert(image.id, ManifestRecord { manifest: descriptor, layers, raw: false });
+        }
         rustix::fs::syncfs(&self.disk).map_err(std::io::Error::from)?;
-        let lock = self.store.lock()?;
-        let mut record =
-            image::read_record(places, image.id())?.ok_or_else(|| Error::NoSuchImage(image.id().to_string()))?;
-        let raw: Vec<Digest> =
-            record.manifests.iter().filter(|form| form.raw).map(|form| form.manifest.digest.clone()).collect();
-        record.manifests.retain(|form| !form.raw && form.manifest.digest != descriptor.digest);
-        record.manifests.insert(0, ManifestRecord { manifest: descriptor.clone(), layers, raw: false });
-        record::write(&places.image(&record.id), &record)?;
+
+        let _lock = self.store.lock()?;
         let catalogue = Catalogue::read(places)?;
-        for reference in catalogue.references_of(image.id()) {
-            // An index of the archive listed the manifest that is gone now.
-            if raw.contains(&reference.target.digest) || reference.images.is_empty() {
-                let mut reference = reference.clone();
-                reference.target = descriptor.clone();
-                reference.content.clear();
-                record::write(&self.store.reference_path(&reference.reference), &reference)?;
+        let mut images: HashMap<Digest, ImageRecord> = HashMap::new();
+        let mut replaced: HashMap<Digest, Descriptor> = HashMap::new();
+        for (id, form) in &forms {
+            let mut record = catalogue.image(id).cloned().ok_or_else(|| Error::NoSuchImage(id.to_string()))?;
+            let raw = record.manifests.iter().filter(|old| old.raw);
+            replaced.extend(raw.map(|old| (old.manifest.digest.clone(), form.manifest.clone())));
+            record.manifests.retain(|old| !old.raw && old.manifest.digest != form.manifest.digest);
+            record.manifests.insert(0, form.clone());
+            images.insert(id.clone(), record);
+        }
+        let mut changes = Changes::new(places);
+        let mut dropped = HashSet::new();
+        let mut anew = |index: &IndexRecord| index.replace(places, &replaced, &mut dropped);
+        for record in &catalogue.references {
+            let mut new = record.clone();
+            match (record.index(), forms.get(&record.image)) {
+                (Some(index), _) => {
+                    if let Some(index) = anew(&index)? {
+                        (new.target, new.content) = (index.target, index.content);
+                    }
+                }
+                // An index that is not here may have listed the manifest that is gone now.
+                (None, Some(form)) => new.target = form.manifest.clone(),
+                (None, None) => {}
+            }
+            // A digest says what a repository has, which has not changed.
+            if new != *record && record.reference.digest().is_none() {
+                changes.write(&self.store.reference_path(&record.reference), &new)?;
             }
         }
-        drop(lock);
-        Ok(manifest)
+        for record in catalogue.images.iter().filter(|record| record.index.is_some()) {
+            let index = record.index.as_ref().map(&mut anew).transpose()?.flatten();
+            let record = images.get(&record.id).unwrap_or(record).clone();
+            if let Some(index) = index {
+                images.insert(record.id.clone(), ImageRecord { index: Some(index), ..record });
+            }
+        }
+        for (id, record) in &images {
+            changes.write(&places.image(id), record)?;
+        }
+        changes.commit()?;
+        Ok(dropped.len())
+    }
+}
+
+/// What OCI calls a layer that is compressed here.
+fn oci_type(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Zstd => media_type::OCI_LAYER_ZSTD,
+        Codec::Gzip | Codec::Identity => media_type::OCI_LAYER_GZIP,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sending images: the store as the source of a push or a save.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use cove_oci::{Descriptor, Digest, Manifest, ManifestReference};
 use cove_transfer::{ByteStream, Error as TransferError, Kind, Origin, Side, Source};
 use futures_util::stream;
 
-use crate::catalogue::{Catalogue, ImageRecord};
+use crate::catalogue::{Catalogue, ImageRecord, IndexRecord};
 use crate::image::{Image, read_manifest};
 use crate::lease::Lease;
 use crate::store::Store;
@@ -25,6 +26,8 @@ pub struct Sender {
     root: Descriptor,
     /// The manifests that the image has.
     manifests: Vec<Descriptor>,
+    /// Of an index, the manifests of it that are here.
+    here: Arc<HashSet<Digest>>,
     _lease: Arc<Lease>,
 }
 
@@ -37,21 +40,46 @@ impl Store {
     /// The index that a reference stands for, with everything of it that is here, as the source of a copy. `None` if
     /// the reference stands for a single image, or for none.
     pub fn send_index(&self, reference: &cove_oci::Reference) -> Result<Option<Sender>, Error> {
+        let _lock = self.lock()?;
         let catalogue = Catalogue::read(&self.places)?;
         let found = catalogue.references.iter().find(|found| found.reference == *reference);
-        let Some(found) = found.filter(|found| !found.content.is_empty()) else { return Ok(None) };
-        let images = std::iter::once(&found.image).chain(&found.images).filter_map(|id| catalogue.image(id));
-        let blobs = images.flat_map(ImageRecord::blobs).chain(&found.content);
-        let blobs: Vec<&str> = blobs.map(|blob| blob.digest.as_str()).collect();
+        let Some((found, index)) = found.and_then(|found| Some((found, found.index()?))) else { return Ok(None) };
+        self.send_parts(&catalogue, &found.image, &index).map(Some)
+    }
+
+    /// The same for an archive. An index of which only one image was ever fetched is left away: readers that want all of
+    /// it would fail.
+    pub(crate) fn send_saved_index(&self, reference: &cove_oci::Reference) -> Result<Option<Sender>, Error> {
+        let catalogue = Catalogue::read(&self.places)?;
+        let found = catalogue.references.iter().find(|found| found.reference == *reference);
+        let Some((found, index)) = found.and_then(|found| Some((found, found.index()?))) else { return Ok(None) };
+        if index.images.is_empty() && !index.is_whole(&self.places, &catalogue, &found.image)? {
+            return Ok(None);
+        }
+        self.send_index(reference)
+    }
+
+    /// The same for an index that has no name, by its main image.
+    pub(crate) fn send_unnamed_index(&self, image: &Image) -> Result<Option<Sender>, Error> {
         let _lock = self.lock()?;
+        let catalogue = Catalogue::read(&self.places)?;
+        let Some(index) = catalogue.image(image.id()).and_then(|image| image.index.clone()) else { return Ok(None) };
+        self.send_parts(&catalogue, image.id(), &index).map(Some)
+    }
+
+    fn send_parts(&self, catalogue: &Catalogue, main: &Digest, index: &IndexRecord) -> Result<Sender, Error> {
+        let images = std::iter::once(main).chain(&index.images).filter_map(|id| catalogue.image(id));
+        let blobs: HashSet<Digest> =
+            images.flat_map(ImageRecord::blobs).chain(&index.content).map(|blob| blob.digest.clone()).collect();
         let lease = Lease::take(&self.places)?;
-        lease.add(blobs)?;
-        Ok(Some(Sender {
+        lease.add(blobs.iter().map(Digest::as_str))?;
+        Ok(Sender {
             store: self.clone(),
-            root: found.target.clone(),
+            root: index.target.clone(),
             manifests: Vec::new(),
+            here: Arc::new(blobs),
             _lease: Arc::new(lease),
-        }))
+        })
     }
 
     fn send_root(&self, image: &Image, root: Descriptor) -> Result<Sender, Error> {
@@ -69,14 +97,19 @@ impl Store {
             Some(first) if !manifests.contains(&root) => first.clone(),
             _ => root,
         };
-        Ok(Sender { store: self.clone(), root, manifests, _lease: Arc::new(lease) })
+        Ok(Sender { store: self.clone(), root, manifests, here: Arc::default(), _lease: Arc::new(lease) })
     }
 }
 
 impl Sender {
+    /// The manifest or index that it stands for.
+    pub(crate) fn root(&self) -> &Descriptor {
+        &self.root
+    }
+
     /// Blobs of the store that a lease protects.
     pub(crate) fn of_parts(store: Store, root: Descriptor, lease: Arc<Lease>) -> Self {
-        Sender { store, root, manifests: Vec::new(), _lease: lease }
+        Sender { store, root, manifests: Vec::new(), here: Arc::default(), _lease: lease }
     }
 }
 
@@ -92,6 +125,10 @@ impl Source for Sender {
     async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest, TransferError> {
         let read = read_manifest(&self.store.places, descriptor);
         read.map_err(|error| error.on(Side::Source).about(&descriptor.digest))
+    }
+
+    fn offers(&self, child: &Descriptor) -> bool {
+        self.here.contains(&child.digest)
     }
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, TransferError> {

@@ -11,10 +11,12 @@ use cove_transfer::Origin;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::catalogue::{Catalogue, ReferenceRecord};
+use crate::catalogue::{Catalogue, ImageRecord, IndexRecord, ReferenceRecord};
 use crate::image::{self, Image};
+use crate::journal::{self, Changes};
 use crate::lock::Lock;
 use crate::places::Places;
+use crate::receive::main_reference;
 use crate::unpack::{self, Unpacked};
 use crate::{Error, mount, origins, record, user_namespace};
 
@@ -48,6 +50,7 @@ impl Store {
             places.trash(),
             places.uploads(),
             places.origins(),
+            places.compressed(),
         ];
         // The last one is made last: if it is there, so are the others.
         if !places.lock().exists() {
@@ -59,7 +62,16 @@ impl Store {
             fs_err::set_permissions(&places.root, private)?;
             drop(Lock::wait(&places.lock())?);
         }
-        Ok(Store { places: Arc::new(places) })
+        // Younger than the others.
+        if !places.compressed().exists() {
+            fs_err::create_dir_all(places.compressed())?;
+        }
+        let store = Store { places: Arc::new(places) };
+        // Somebody changes records, or was killed while changing them: locking waits for the one and ends the other.
+        if store.places.journal().exists() {
+            drop(store.lock()?);
+        }
+        Ok(store)
     }
 
     /// Where the store lies.
@@ -67,17 +79,20 @@ impl Store {
         &self.places
     }
 
-    /// Waits for the lock of the records. It is held for short moments only.
+    /// Waits for the lock of the records. It is held for short moments only. A change that somebody was killed in is
+    /// brought to its end first.
     pub(crate) fn lock(&self) -> Result<Lock, Error> {
-        Ok(Lock::wait(&self.places.lock())?)
+        let lock = Lock::wait(&self.places.lock())?;
+        journal::recover(&self.places)?;
+        Ok(lock)
     }
 
-    /// All images, dangling ones too, the newest first. Those whose records are broken are left out: see
+    /// All images that stand for themselves, dangling ones too, the newest first: of an index its main image. Those whose records are broken are left out: see
     /// [`Store::broken`].
     pub fn images(&self) -> Result<Vec<Image>, Error> {
         let catalogue = Catalogue::read(&self.places)?;
         let mut images = Vec::with_capacity(catalogue.images.len());
-        for record in &catalogue.images {
+        for record in catalogue.images.iter().filter(|image| catalogue.is_shown(&image.id)) {
             match Image::open(&self.places, record.clone(), &catalogue) {
                 Ok(image) => images.push(image),
                 Err(error) => tracing::warn!("{error}"),
@@ -172,33 +187,69 @@ impl Store {
         if to.digest().is_some() {
             return Err(Error::TagWithDigest);
         }
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         let record =
             image::read_record(&self.places, image.id())?.ok_or_else(|| Error::NoSuchImage(image.id().to_string()))?;
-        let target = record.manifests.first().map_or_else(|| record.config.clone(), |form| form.manifest.clone());
-        self.write_reference(&to.clone().or_latest(), image.id(), target)
+        // An index without a name gets it: from then on the tag holds on to it.
+        let index = record.index.unwrap_or_else(|| IndexRecord {
+            target: record.manifests.first().map_or_else(|| record.config.clone(), |form| form.manifest.clone()),
+            images: Vec::new(),
+            content: Vec::new(),
+        });
+        self.write_tag(lock, &to.clone().or_latest(), image.id(), index)
     }
 
-    /// Remembers which digest an image has in a repository that it was pushed to: its `RepoDigests`.
+    /// Makes a tag stand for what another name stands for: an image, or an index with all of it that is here.
+    pub fn tag_as(&self, from: &Reference, to: &Reference) -> Result<(), Error> {
+        if to.digest().is_some() {
+            return Err(Error::TagWithDigest);
+        }
+        let lock = self.lock()?;
+        let found: Option<ReferenceRecord> = record::read(&self.reference_path(&main_reference(from)))?;
+        let found = found.ok_or_else(|| Error::NoSuchImage(from.familiar()))?;
+        let index = IndexRecord { target: found.target, images: found.images, content: found.content };
+        self.write_tag(lock, &to.clone().or_latest(), &found.image, index)
+    }
+
+    /// Writes a tag, and sees to it that the index that it stood for does not lose its images.
+    fn write_tag(&self, lock: Lock, reference: &Reference, image: &Digest, index: IndexRecord) -> Result<(), Error> {
+        let record = ReferenceRecord {
+            reference: reference.clone(),
+            image: image.clone(),
+            target: index.target,
+            images: index.images,
+            content: index.content,
+            updated: now(),
+        };
+        let catalogue = Catalogue::read(&self.places)?;
+        let mut changes = Changes::new(&self.places);
+        let named = catalogue.image(image).filter(|image| image.index.is_some()).cloned();
+        let named = named.map(|image| ImageRecord { index: None, ..image });
+        for image in catalogue.displaced(std::slice::from_ref(&record)).iter().chain(&named) {
+            changes.write(&self.places.image(&image.id), image)?;
+        }
+        changes.write(&self.reference_path(reference), &record)?;
+        changes.commit()?;
+        drop(lock);
+        // The index that the tag stood for may be nobody's now.
+        let moved = catalogue.references.iter().find(|old| old.reference == *reference);
+        if moved.is_some_and(|old| !old.content.is_empty()) { self.sweep_now() } else { Ok(()) }
+    }
+
+    /// Remembers which digest an image has in a repository that it was pushed to: its `RepoDigests`. Where that is the
+    /// index that the tag stands for, the digest stands for all of it too.
     pub fn record_digest(&self, image: &Image, reference: &Reference, target: &Descriptor) -> Result<(), Error> {
         let _lock = self.lock()?;
         if image::read_record(&self.places, image.id())?.is_none() {
             return Ok(());
         }
+        let tag: Option<ReferenceRecord> = record::read(&self.reference_path(&main_reference(reference)))?;
+        let tag = tag.filter(|tag| tag.target.digest == target.digest && tag.image == *image.id());
+        let (images, content) = tag.map(|tag| (tag.images, tag.content)).unwrap_or_default();
         let reference = reference.with_digest(target.digest.clone());
-        self.write_reference(&reference, image.id(), target.clone())
-    }
-
-    fn write_reference(&self, reference: &Reference, image: &Digest, target: Descriptor) -> Result<(), Error> {
-        let record = ReferenceRecord {
-            reference: reference.clone(),
-            image: image.clone(),
-            target,
-            images: Vec::new(),
-            content: Vec::new(),
-            updated: now(),
-        };
-        record::write(&self.reference_path(reference), &record)
+        let path = self.reference_path(&reference);
+        let (image, target) = (image.id().clone(), target.clone());
+        record::write(&path, &ReferenceRecord { reference, image, target, images, content, updated: now() })
     }
 
     /// Remembers that a repository holds a blob.

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use common::{Memory, noise, pull, reference, sha256, store, tar};
-use cove_engine::{ImportOptions, Loaded, RemoveOptions, Store};
+use cove_engine::{Image, ImportOptions, Loaded, RemoveOptions, Saved, Store};
 use cove_oci::{Codec, Digest, Manifest, Platform, ReferenceDefaults};
 use cove_transfer::{CopyOptions, Platforms, Silent, Source, Step, copy};
 
@@ -63,11 +63,26 @@ fn layers() -> Vec<Vec<u8>> {
     vec![base.clone(), top, base]
 }
 
+async fn seal(
+    store: &Store,
+    image: &Image,
+    codec: Option<Codec>,
+    target: &impl cove_transfer::Target,
+    progress: &dyn cove_transfer::Progress,
+) -> Manifest {
+    store.seal(std::slice::from_ref(image), codec, target, progress).await.unwrap().manifests.remove(0)
+}
+
+/// All of an image, with its names.
+fn saved_as(image: &Image) -> Saved {
+    Saved { image: image.clone(), names: image.tags().to_vec(), is_whole: true }
+}
+
 async fn seal_into(from: &Store, name: &str, to: &Store, codec: Codec) -> Manifest {
     let image = from.find(name, &defaults()).unwrap().image;
     let target = to.receive(Some(&reference(name)), cove_engine::ReceiveOptions::default());
     let notes = common::Notes::default();
-    let manifest = from.seal(&image, Some(codec), &Nowhere, &notes).await.unwrap();
+    let manifest = seal(from, &image, Some(codec), &Nowhere, &notes).await;
     let root = cove_oci::ManifestReference::Digest(manifest.descriptor().digest);
     let options = CopyOptions { platforms: Platforms::All, blobs_at_once: 4 };
     copy(&from.send(&image).unwrap(), &root, &target, &root, &options, &Silent).await.unwrap();
@@ -112,7 +127,7 @@ impl cove_transfer::Target for Nowhere {
 async fn old_archives_are_loaded_sealed_sent_saved_and_loaded_again() {
     let (_folder, store) = store();
     let (id, archive) = old_archive(&layers(), &["team/app:v1", "team/app:v2"]);
-    let loaded = store.load(&*archive, &Silent).unwrap();
+    let loaded = store.load(&*archive, None, &Silent).unwrap();
     assert_eq!(loaded, [Loaded::Named(reference("team/app:v1")), Loaded::Named(reference("team/app:v2"))]);
     let image = store.find("team/app:v2", &defaults()).unwrap().image;
     assert_eq!(image.id(), &id);
@@ -134,12 +149,12 @@ async fn old_archives_are_loaded_sealed_sent_saved_and_loaded_again() {
     assert!(!store.places().root.join("blobs/sha256").join(raw.hex()).exists());
 
     let mut saved = Vec::new();
-    store.save(&[(sealed.clone(), sealed.tags().to_vec())], &mut saved).unwrap();
+    store.save(&[saved_as(&sealed)], &mut saved).unwrap();
     let mut again = Vec::new();
-    store.save(&[(sealed.clone(), sealed.tags().to_vec())], &mut again).unwrap();
+    store.save(&[saved_as(&sealed)], &mut again).unwrap();
     assert_eq!(sha256(&saved), sha256(&again));
     let (_third_folder, third) = common::store();
-    let loaded = third.load(&*saved, &Silent).unwrap();
+    let loaded = third.load(&*saved, None, &Silent).unwrap();
     assert_eq!(loaded.len(), 2);
     let image = third.find("team/app:v2", &defaults()).unwrap().image;
     assert_eq!((image.id(), image.manifest().bytes()), (&id, manifest.bytes()));
@@ -152,7 +167,7 @@ async fn sealing_gives_the_same_everywhere_and_every_tool_reads_it() {
         let mut manifests = Vec::new();
         for _ in 0..2 {
             let (_folder, store) = store();
-            store.load(&*old_archive(&layers(), &["app:v1"]).1, &Silent).unwrap();
+            store.load(&*old_archive(&layers(), &["app:v1"]).1, None, &Silent).unwrap();
             let manifest = seal_into(&store, "app:v1", &common::store().1, codec).await;
             for (layer, tar) in manifest.layers().iter().zip(layers()) {
                 assert_eq!(layer.layer_codec(), Some(codec));
@@ -191,7 +206,7 @@ fn archives_are_read_in_every_compression() {
         let (mut input, bytes) = (child.stdin.take().unwrap(), archive.clone());
         let writer = std::thread::spawn(move || input.write_all(&bytes));
         let (_folder, store) = store();
-        let loaded = store.load(child.stdout.take().unwrap(), &Silent).unwrap();
+        let loaded = store.load(child.stdout.take().unwrap(), None, &Silent).unwrap();
         assert_eq!(loaded, [Loaded::Id(id.clone())], "{tool}");
         writer.join().unwrap().unwrap();
         child.wait().unwrap();
@@ -209,7 +224,7 @@ fn archives_that_lie_are_refused_and_leave_nothing() {
     let cases = [wrong, good[..good.len() / 2].to_vec(), b"this is no archive".to_vec(), Vec::new()];
     for bad in cases {
         let (_folder, store) = store();
-        assert!(store.load(&*bad, &Silent).is_err());
+        assert!(store.load(&*bad, None, &Silent).is_err());
         assert!(store.images().unwrap().is_empty());
         store.prune(&cove_engine::PruneFilter::default()).unwrap();
         store.prune_partial().unwrap();
@@ -249,12 +264,12 @@ async fn a_pulled_image_is_sent_and_saved_as_it_came() {
     let source = Memory::image(&layers());
     pull(&store, &source, "app:v1").await.unwrap();
     let image = store.find("app:v1", &defaults()).unwrap().image;
-    let manifest = store.seal(&image, Some(Codec::Zstd), &Nowhere, &Silent).await.unwrap();
+    let manifest = seal(&store, &image, Some(Codec::Zstd), &Nowhere, &Silent).await;
     assert_eq!(manifest.bytes(), source.manifest().bytes());
     let mut saved = Vec::new();
-    store.save(&[(image, vec![reference("app:v1")])], &mut saved).unwrap();
+    store.save(&[saved_as(&image)], &mut saved).unwrap();
     let (_other_folder, other) = common::store();
-    other.load(&*saved, &Silent).unwrap();
+    other.load(&*saved, None, &Silent).unwrap();
     let image = other.find("app:v1", &defaults()).unwrap().image;
     assert_eq!(image.manifest().bytes(), source.manifest().bytes());
     assert!(image.is_sealed());
@@ -279,7 +294,7 @@ async fn what_is_compressed_already_is_taken_unless_another_codec_is_asked_for()
         let importing = store.clone();
         tokio::task::spawn_blocking(move || importing.import(&*rootfs, options).unwrap()).await.unwrap();
         let image = store.find(name, &defaults()).unwrap().image;
-        layers.push(store.seal(&image, asked, &Nowhere, &Silent).await.unwrap().layers()[0].clone());
+        layers.push(seal(&store, &image, asked, &Nowhere, &Silent).await.layers()[0].clone());
     }
     assert_eq!(layers[0].layer_codec(), Some(Codec::Gzip));
     assert_eq!(layers[1], layers[0]);

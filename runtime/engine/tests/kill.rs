@@ -11,6 +11,7 @@ use cove_engine::{Places, PruneFilter, RemoveOptions, Store};
 use cove_oci::ReferenceDefaults;
 
 const FOLDER: &str = "COVE_TEST_KILLED_PULL";
+const MOVED: &str = "COVE_TEST_KILLED_MOVE";
 const ROUNDS: u64 = 40;
 
 fn source() -> Memory {
@@ -87,4 +88,61 @@ async fn a_killed_pull_goes_on_where_it_was_and_leaves_nothing() {
         }
     }
     assert!(resumed > 10, "the moments are badly chosen: {resumed} resumed, {finished} finished");
+}
+
+fn versions() -> [Memory; 2] {
+    ["old", "new"].map(|text| Memory::image(&[tar(&[("base", b"base")]), tar(&[("version", text.as_bytes())])]))
+}
+
+/// Not a test of its own: the process that is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_a_name_moves() {
+    let Some(folder) = std::env::var_os(MOVED) else { return };
+    let store = Store::open(Places::under(folder.as_ref())).unwrap();
+    pull(&store, &versions()[1], "app").await.unwrap();
+}
+
+/// Killed at the first rename, at the second, and so on: whoever comes next finds the old image under the name, or the
+/// new one, and never one that is complete and has no name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_moves_stands_for_the_old_or_the_new_image() {
+    let [old, new] = versions().map(|source| source.manifest().config().unwrap().digest.clone());
+    let (mut seen, mut journals) = (Vec::new(), 0);
+    for nth in 1.. {
+        let (folder, store) = common::store();
+        pull(&store, &versions()[0], "app").await.unwrap();
+        let inject = format!("inject=rename:signal=KILL:when={nth}");
+        let traced = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=rename", "-e", &inject])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "killed_while_a_name_moves"])
+            .env(MOVED, folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        // Where processes may not be watched, the records' own tests have to do.
+        let Ok(status) = traced else { return };
+        journals += u32::from(store.places().root.join("journal.json").exists());
+        let store = Store::open(store.places().clone()).unwrap();
+        let image = store.find("app", &ReferenceDefaults::default()).unwrap().image;
+        assert!([&old, &new].contains(&image.id()), "killed at rename {nth}");
+        for image in store.images().unwrap() {
+            let names = image.tags().len() + image.digests().len();
+            assert!(names > 0, "killed at rename {nth}: {} has no name", image.id());
+        }
+        let is_there = store.image(&new).unwrap().is_some();
+        assert_eq!(is_there, *image.id() == new, "killed at rename {nth}: the new image is there, and its name");
+        seen.push(is_there);
+        store.prune_partial().unwrap();
+        assert_eq!(store.check().unwrap(), Vec::<String>::new(), "killed at rename {nth}");
+        pull(&store, &versions()[1], "app").await.unwrap();
+        assert_eq!(store.find("app", &ReferenceDefaults::default()).unwrap().image.id(), &new);
+        if status.success() || nth > 100 {
+            break;
+        }
+    }
+    if seen.len() > 1 {
+        assert!(!seen[0] && seen.ends_with(&[true]), "{seen:?}");
+        assert!(journals > 1, "no kill came between two records: {seen:?}");
+    }
 }

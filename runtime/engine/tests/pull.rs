@@ -217,7 +217,8 @@ async fn an_index_gives_one_image_or_all() {
     let to = reference("app").manifest_reference();
     let options = cove_transfer::CopyOptions { platforms: Platforms::All, blobs_at_once: 4 };
     cove_transfer::copy(&sender, &to, &receiver, &to, &options, &cove_transfer::Silent).await.unwrap();
-    assert_eq!(other.images().unwrap().len(), 2);
+    assert_eq!(other.images().unwrap().len(), 1, "the other one belongs to the name");
+    assert_eq!(other.images_of(&reference("app")).unwrap().len(), 2);
     assert_eq!(other.check().unwrap(), Vec::<String>::new());
     drop(sender);
     // Everything goes with the names.

@@ -110,7 +110,18 @@ impl Cove {
     /// The files of the store below the folders that hold content or work in progress, each relative to the store.
     /// What is left of them when every image is gone is a leak.
     pub fn content(&self) -> Vec<String> {
-        let folders = ["blobs", "partial", "layers", "staging", "trash", "uploads", "images", "references", "leases"];
+        let folders = [
+            "blobs",
+            "partial",
+            "layers",
+            "staging",
+            "trash",
+            "uploads",
+            "images",
+            "references",
+            "leases",
+            "compressed",
+        ];
         let mut found = Vec::new();
         for folder in folders {
             collect(&self.root, &self.root.join(folder), &mut found);
@@ -158,8 +169,12 @@ impl Client for Cove {
         digest
     }
 
-    fn push_index(&self, _index: &Index, reference: &str) -> String {
-        panic!("cove has no command that makes an index, and loads one platform of an archive: {reference}");
+    fn push_index(&self, index: &Index, reference: &str) -> String {
+        self.words(["load", "-q", "-i"]).arg(index.archive_named(reference)).ok();
+        let printed = self.words(["push", "--all-platforms", reference]).ok();
+        let digest = printed.lines().rev().find_map(|line| line.split_once("digest: ")?.1.split(' ').next());
+        self.forget(reference);
+        digest.unwrap_or_else(|| panic!("cove push printed no digest: {printed}")).to_owned()
     }
 
     fn try_pull(&self, reference: &str) -> Result<Pulled, String> {

@@ -1,5 +1,8 @@
 //! `kill -9` of `cove push`.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,4 +48,49 @@ fn a_killed_push_goes_on_where_it_was() {
     server.check();
     cove.words(["system", "prune", "-f"]).ok();
     assert_eq!(cove.content(), [""; 0], "left in a store without images");
+}
+
+/// What a push has compressed before it was killed is not compressed again, and goes with the image if it is never
+/// pushed.
+#[test]
+fn what_a_killed_push_has_compressed_is_kept() {
+    let server = Server::start();
+    let alice = server.add_user("alice");
+    let proxy = Proxy::start(&server.address(), 2_000_000);
+    let cove = Cove::new();
+    cove.login(&proxy.address(), &alice);
+    let name = format!("{}/alice/image:1", proxy.address());
+    let id = cove.load(&Image::new(3, 8_000_000), &name);
+    let remembered = || fs::read_dir(cove.root().join("compressed")).map_or(0, Iterator::count);
+    let blobs = || {
+        let files = fs::read_dir(cove.root().join("blobs/sha256")).unwrap().flatten();
+        files.map(|file| (file.file_name(), file.metadata().unwrap().ino())).collect::<BTreeMap<_, _>>()
+    };
+    let before = blobs();
+    let kill = || {
+        let mut process = cove.words(["push", &name]).start(&cove.scratch().join("log"));
+        wait_until("all layers are compressed", Duration::from_secs(60), || remembered() == 3);
+        process.kill9();
+    };
+    kill();
+    cove.words(["image", "prune", "-f"]).ok();
+    let compressed: BTreeMap<_, _> = blobs().into_iter().filter(|(name, _)| !before.contains_key(name)).collect();
+    assert_eq!(compressed.len(), 3);
+    proxy.set_rate(0);
+    let digest = cove.push_loaded(&name);
+    let after = blobs();
+    assert!(compressed.iter().all(|(name, inode)| after.get(name) == Some(inode)), "{compressed:?}\n{after:?}");
+    assert_eq!(remembered(), 0, "the image's own record names them now");
+    let served = server.as_user(&alice).pull("alice/image", "1");
+    assert_eq!((served.digest, served.config), (digest, id));
+    cove.forget(&name);
+
+    cove.load(&Image::new(3, 8_000_000), &name);
+    proxy.set_rate(2_000_000);
+    kill();
+    cove.forget(&name);
+    cove.words(["system", "prune", "-f"]).ok();
+    // The registry still has what was uploaded, and so the store its address.
+    let left: Vec<_> = cove.content().into_iter().filter(|path| !path.starts_with("uploads/")).collect();
+    assert_eq!(left, [""; 0], "left in a store without images");
 }

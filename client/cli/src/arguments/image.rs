@@ -52,6 +52,9 @@ pub struct Remove {
     /// Do not delete untagged parents
     #[arg(long)]
     pub no_prune: bool,
+    /// Remove only the image of this platform, 'os[/arch[/variant]]', from what the name stands for
+    #[arg(long, value_name = "string")]
+    pub platform: Option<Platform>,
     #[arg(required = true, value_name = "IMAGE", add = ArgValueCompleter::new(image_names))]
     pub images: Vec<String>,
 }
@@ -78,7 +81,7 @@ pub struct InspectImage {
     /// Format output using a custom template: 'json' or a Go template
     #[arg(short, long, value_name = "string")]
     pub format: Option<String>,
-    /// Inspect the image of this platform, 'os[/arch[/variant]]'; another one is an error
+    /// Inspect the image of this platform, 'os[/arch[/variant]]', of those that the name stands for
     #[arg(long, value_name = "string")]
     pub platform: Option<Platform>,
     #[arg(required = true, value_name = "IMAGE", add = ArgValueCompleter::new(image_names))]
@@ -97,6 +100,9 @@ pub struct History {
     /// Don't truncate output
     #[arg(long)]
     pub no_trunc: bool,
+    /// Show the history of the image of this platform, 'os[/arch[/variant]]'
+    #[arg(long, value_name = "string")]
+    pub platform: Option<Platform>,
     /// Only show image IDs
     #[arg(short, long)]
     pub quiet: bool,
@@ -105,12 +111,14 @@ pub struct History {
 }
 
 /// Save one or more images to a tar archive (streamed to STDOUT by default)
+///
+/// A name that stands for an index is saved with the images of all platforms that are in the store
 #[derive(Debug, Args)]
 pub struct Save {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "string")]
     pub output: Option<PathBuf>,
-    /// Save only the given platform variant, 'os[/arch[/variant]]'
+    /// Save only the image of this platform, 'os[/arch[/variant]]', without the index that lists it
     #[arg(long, value_name = "string")]
     pub platform: Option<Platform>,
     #[arg(required = true, value_name = "IMAGE", add = ArgValueCompleter::new(image_names))]
@@ -118,11 +126,16 @@ pub struct Save {
 }
 
 /// Load an image from a tar archive or STDIN
+///
+/// Of an index, the images of all platforms that the archive has are loaded; the name stands for the one for this machine
 #[derive(Debug, Args)]
 pub struct Load {
     /// Read from tar archive file, instead of STDIN
     #[arg(short, long, value_name = "string")]
     pub input: Option<PathBuf>,
+    /// Load only the image of this platform, 'os[/arch[/variant]]'
+    #[arg(long, value_name = "string")]
+    pub platform: Option<Platform>,
     /// Suppress the load output
     #[arg(short, long)]
     pub quiet: bool,

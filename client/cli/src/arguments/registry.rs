@@ -74,9 +74,11 @@ pub struct Pull {
 }
 
 /// Upload an image to a registry
+///
+/// A name that stands for an index is pushed as the image for this machine, unless all platforms or another one are asked for
 #[derive(Debug, Args)]
 pub struct Push {
-    /// Push all platforms of an index that are in the store, and the index
+    /// Push the index with the images of all platforms; those that are not in the store must be in the registry
     #[arg(long)]
     pub all_platforms: bool,
     /// Push all tags of an image to the repository
@@ -88,7 +90,7 @@ pub struct Push {
     /// Accepted for docker's sake: without effect (default true)
     #[arg(long)]
     pub disable_content_trust: bool,
-    /// Push the image of this platform only, 'os[/arch[/variant]]', without the index that lists it
+    /// Push only the image of this platform, 'os[/arch[/variant]]', of those that the name stands for, without the index
     #[arg(long, value_name = "string")]
     pub platform: Option<Platform>,
     /// How to show progress: 'auto', 'plain', 'json' or 'none'

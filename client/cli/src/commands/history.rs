@@ -24,8 +24,13 @@ const CREATED_BY_WIDTH: usize = 45;
 
 /// Shows how an image came to be, the newest step first.
 pub fn run(context: &Context, arguments: &History) -> Result<(), Error> {
-    let found = context.store()?.find(&arguments.image, &context.defaults()?)?;
-    let rows = rows(&found.image, arguments);
+    let store = context.store()?;
+    let found = store.find(&arguments.image, &context.defaults()?)?;
+    let image = match &arguments.platform {
+        Some(platform) => store.for_platform(&found, &arguments.image, platform)?,
+        None => found.image,
+    };
+    let rows = rows(&image, arguments);
     let created = if arguments.human { "CreatedSince" } else { "CreatedAt" };
     let usual = vec![("ID", false), (created, false), ("CreatedBy", true), ("Size", false), ("Comment", true)];
     let only = arguments.quiet.then_some("ID");

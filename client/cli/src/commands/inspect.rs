@@ -55,14 +55,12 @@ fn print(
     let mut documents = Vec::new();
     let mut failures: Vec<String> = Vec::new();
     for name in names {
-        match store.find(name, &defaults) {
-            Ok(found) if platform.is_some_and(|wanted| !wanted.is(&found.image.config().platform())) => {
-                failures.push(format!(
-                    "Error response from daemon: image with reference {name} was found but does not provide the specified platform ({})",
-                    platform.map(ToString::to_string).unwrap_or_default()
-                ));
-            }
-            Ok(found) => documents.push(describe(&found.image, &defaults)),
+        let found = store.find(name, &defaults).and_then(|found| match platform {
+            Some(platform) => store.for_platform(&found, name, platform),
+            None => Ok(found.image),
+        });
+        match found {
+            Ok(image) => documents.push(describe(&image, &defaults)),
             Err(error) => {
                 let error = Error::from(error);
                 failures.push(if error.is_no_such_image() { missing(name) } else { error.text().unwrap_or_default() });

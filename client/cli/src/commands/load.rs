@@ -26,7 +26,7 @@ pub fn run(context: &Context, arguments: &Load) -> Result<(), Error> {
     let is_moving = context.printer.error_size().is_some() && !arguments.quiet;
     let style = if is_moving { ProgressStyle::Auto } else { ProgressStyle::None };
     let reporter = Reporter::start(context.printer.clone(), style, arguments.quiet, Direction::Pull);
-    let loaded = store.load(input, &reporter)?;
+    let loaded = store.load(input, arguments.platform.as_ref(), &reporter)?;
     reporter.finish();
     for image in loaded {
         context.printer.line(match image {

@@ -17,7 +17,11 @@ pub fn run(context: &Context, arguments: &Remove) -> Result<(), Error> {
     let options = RemoveOptions { force: arguments.force };
     let mut failures = Vec::new();
     for name in &arguments.images {
-        match store.remove(name, &defaults, options) {
+        let removed = match &arguments.platform {
+            Some(platform) => store.remove_platform(name, platform, &defaults, options),
+            None => store.remove(name, &defaults, options),
+        };
+        match removed {
             Ok(mut removed) => {
                 // Names first, in docker's order; images and layers as they went.
                 removed.sort_by_cached_key(|removed| match removed {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use cove_engine::{Image, Store};
+use cove_engine::{Found, Saved, Store};
 use cove_oci::{Reference, ReferenceDefaults};
 use fs_err as fs;
 
@@ -17,23 +17,23 @@ pub fn run(context: &Context, arguments: &Save) -> Result<(), Error> {
         return Err(Error::Options("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
     }
     let (store, defaults) = (context.store()?, context.defaults()?);
-    let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
+    let mut images: Vec<Saved> = Vec::new();
     for name in &arguments.images {
-        for (image, reference) in named(&store, name, &defaults)? {
+        for found in named(&store, name, &defaults)? {
+            let image = match &arguments.platform {
+                Some(platform) => store.for_platform(&found, name, platform)?,
+                None => found.image,
+            };
+            // An image that was asked for by its id is saved without a name.
+            let reference = found.reference.filter(|reference| reference.tag().is_some());
             // An image under several names is written once, with all of them.
-            let known = images.iter_mut().find(|(known, _)| known.id() == image.id());
-            match known {
-                Some((_, names)) => names.extend(reference.filter(|name| !names.contains(name))),
-                None => images.push((image, reference.into_iter().collect())),
+            match images.iter_mut().find(|known| known.image.id() == image.id()) {
+                Some(known) => known.names.extend(reference.filter(|name| !known.names.contains(name))),
+                None => {
+                    let (names, is_whole) = (reference.into_iter().collect(), arguments.platform.is_none());
+                    images.push(Saved { image, names, is_whole });
+                }
             }
-        }
-    }
-    for ((image, _), platform) in images.iter().zip(arguments.platform.iter().cycle()) {
-        if !platform.is(&image.config().platform()) {
-            return Err(Error::WrongPlatform {
-                wanted: Box::new(platform.clone()),
-                found: Box::new(image.config().platform()),
-            });
         }
     }
     match &arguments.output {
@@ -43,22 +43,20 @@ pub fn run(context: &Context, arguments: &Save) -> Result<(), Error> {
 }
 
 /// The images that a name means: a name without a tag means every tag of the repository, as for docker.
-fn named(store: &Store, name: &str, defaults: &ReferenceDefaults) -> Result<Vec<(Image, Option<Reference>)>, Error> {
+fn named(store: &Store, name: &str, defaults: &ReferenceDefaults) -> Result<Vec<Found>, Error> {
     if let Ok(reference) = Reference::parse(name, defaults)
         && reference.is_bare()
     {
         let mut found = Vec::new();
         for image in store.images()? {
             let tags = image.tags().iter().filter(|tag| tag.full_repository() == reference.full_repository());
-            found.extend(tags.map(|tag| (image.clone(), Some(tag.clone()))));
+            found.extend(tags.map(|tag| Found { image: image.clone(), reference: Some(tag.clone()) }));
         }
         if !found.is_empty() {
             return Ok(found);
         }
     }
-    let found = store.find(name, defaults)?;
-    // An image that was asked for by its id is saved without a name.
-    Ok(vec![(found.image, found.reference.filter(|reference| reference.tag().is_some()))])
+    Ok(vec![store.find(name, defaults)?])
 }
 
 /// Writes a file beside the wanted one and renames it, so that nobody finds half an archive.

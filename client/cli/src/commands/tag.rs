@@ -13,5 +13,9 @@ pub fn run(context: &Context, arguments: &TagImage) -> Result<(), Error> {
         .map_err(|source| Error::Target { text: arguments.target.clone(), source })?;
     let store = context.store()?;
     let found = store.find(&arguments.source, &defaults)?;
-    Ok(store.tag(&found.image, &target.or_latest())?)
+    match &found.reference {
+        // All that the name stands for gets the other one too.
+        Some(name) => Ok(store.tag_as(name, &target.or_latest())?),
+        None => Ok(store.tag(&found.image, &target.or_latest())?),
+    }
 }

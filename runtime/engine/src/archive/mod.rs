@@ -11,7 +11,7 @@ mod write;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use cove_oci::{Descriptor, Digest, Manifest, ManifestReference, Platform, Reference, Verifier};
+use cove_oci::{Descriptor, Digest, ImageConfig, Manifest, ManifestReference, Platform, Reference, Verifier};
 use cove_transfer::{ByteStream, Kind, Side, Source};
 
 use crate::Error;
@@ -21,6 +21,9 @@ pub(crate) use parse::{NewManifest, is_raw};
 pub(crate) use read::decompressed;
 pub use read::read;
 pub use write::Writer;
+
+/// Deepest nesting of indexes that is looked into.
+const DEPTH_LIMIT: u8 = 8;
 
 /// An image of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,14 +55,33 @@ impl Layout {
         &self.images
     }
 
-    /// The platform to take of an index: the wanted one, or where the archive has been saved for another one only,
-    /// that one.
-    pub fn platform(&self, root: &Descriptor, wanted: &Platform) -> Platform {
-        let manifest = self.get(&root.digest).and_then(|bytes| Ok(Manifest::parse(bytes, Some(&root.media_type))?));
-        let Ok(manifest) = manifest else { return wanted.clone() };
-        let there = || manifest.children().filter(|child| self.contents.contains_key(&child.digest));
-        let first = || there().filter(|child| !child.is_attestation()).find_map(|child| child.platform.clone());
-        if wanted.choose(there()).is_some() { wanted.clone() } else { first().unwrap_or_else(|| wanted.clone()) }
+    /// The platforms of the images at or below a manifest that are here with all of their blobs, in the index's order.
+    pub fn platforms(&self, root: &Descriptor) -> Result<Vec<Platform>, Error> {
+        self.platforms_below(root, 0)
+    }
+
+    fn platforms_below(&self, root: &Descriptor, depth: u8) -> Result<Vec<Platform>, Error> {
+        let manifest = Manifest::parse(self.get(&root.digest)?, Some(&root.media_type))?;
+        if let Some(config) = manifest.config() {
+            let known = root.platform.clone();
+            let platform = known.map_or_else(|| Ok(ImageConfig::parse(self.get(&config.digest)?)?.platform()), Ok);
+            return platform.map(|platform| vec![platform]);
+        }
+        let mut platforms = Vec::new();
+        for child in manifest.children().filter(|child| !child.is_attestation() && depth < DEPTH_LIMIT) {
+            if self.is_complete(child, depth + 1) {
+                platforms.extend(self.platforms_below(child, depth + 1)?);
+            }
+        }
+        Ok(platforms)
+    }
+
+    /// Whether a manifest is here with all of its blobs; of an index it is enough that it is here itself.
+    fn is_complete(&self, manifest: &Descriptor, depth: u8) -> bool {
+        let read = || Manifest::parse(self.get(&manifest.digest).ok()?, Some(&manifest.media_type)).ok();
+        let has = |blob: &Descriptor| self.contents.contains_key(&blob.digest);
+        // What cannot be read is not left out in silence: whoever reads it next says why.
+        depth < DEPTH_LIMIT && has(manifest) && read().is_none_or(|manifest| manifest.blobs().all(has))
     }
 
     /// A small content as a whole, verified.
@@ -99,6 +121,10 @@ impl Source for Layout {
         let manifest =
             self.get(&descriptor.digest).and_then(|bytes| Ok(Manifest::parse(bytes, Some(&descriptor.media_type))?));
         manifest.map_err(|error| error.on(Side::Source).about(&descriptor.digest))
+    }
+
+    fn offers(&self, child: &Descriptor) -> bool {
+        self.is_complete(child, 0)
     }
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, cove_transfer::Error> {

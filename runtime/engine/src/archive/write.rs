@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 
-use cove_oci::{Descriptor, Digest, Manifest, ManifestKind, ManifestReference, Reference, Verifier, media_type};
+use cove_oci::{
+    Descriptor, Digest, Manifest, ManifestKind, ManifestReference, Platform, Reference, Verifier, media_type,
+};
 use cove_transfer::{Kind, Placed, Progress, Side, Source, Step, Target};
 use futures_util::StreamExt;
 use serde::Serialize;
@@ -168,13 +170,17 @@ impl<W: Write> State<W> {
         (listed, repositories)
     }
 
-    /// The first image at or below a manifest that was written.
+    /// The image that stands for a manifest in lists that know one only: itself, or of what an index lists and was
+    /// written, the one for this machine, or the first.
     fn image_of(&self, digest: &Digest, depth: u8) -> Option<&Manifest> {
         let manifest = self.manifests.get(digest).filter(|_| depth < 8)?;
-        match manifest.kind() {
-            ManifestKind::Image => Some(manifest),
-            ManifestKind::Index => manifest.children().find_map(|child| self.image_of(&child.digest, depth + 1)),
+        if manifest.kind() == ManifestKind::Image {
+            return Some(manifest);
         }
+        let written = || manifest.children().filter(|child| self.manifests.contains_key(&child.digest));
+        let best = Platform::host().choose(written());
+        let mut images = best.into_iter().chain(written().filter(|child| !child.is_attestation()));
+        images.find_map(|child| self.image_of(&child.digest, depth + 1))
     }
 }
 
