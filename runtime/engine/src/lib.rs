@@ -8,6 +8,7 @@ mod catalogue;
 mod changes;
 mod compress;
 pub mod decompress;
+mod delete;
 mod error;
 mod image;
 mod layer;
