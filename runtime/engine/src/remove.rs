@@ -3,13 +3,14 @@
 //! Records go first, under the lock; what no record and no living lease names any more is renamed into `trash/` under
 //! the same lock and deleted after it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use cove_oci::{Digest, Reference, ReferenceDefaults, chain_ids};
 use time::OffsetDateTime;
 
 use crate::catalogue::{Catalogue, ImageRecord};
+use crate::delete::delete;
 use crate::image::Image;
 use crate::lease::{Lease, Staging};
 use crate::lock::PassingLock;
@@ -90,6 +91,12 @@ impl Store {
         let lock = self.lock()?;
         let catalogue = Catalogue::read(&self.places)?;
         let (id, reference) = self.identify(&catalogue, name, defaults)?;
+        // `app@<the image's id>` stands for the image, but is no name that could be removed.
+        let is_name = |reference: &Reference| match reference.digest() {
+            Some(digest) => self.reference_path(&reference.with_digest(digest.clone())).exists(),
+            None => true,
+        };
+        let reference = reference.filter(is_name);
         let mut left: Vec<Reference> = catalogue.references_of(&id).map(|found| found.reference.clone()).collect();
         // As text, like docker: `app:v1` comes before `app@sha256:…`.
         left.sort_by_key(ToString::to_string);
@@ -100,13 +107,13 @@ impl Store {
                     Some(digest) => reference.with_digest(digest.clone()),
                     None => reference,
                 };
+                if left.iter().all(|other| goes_with(other, &reference, &left)) {
+                    self.refuse_mounted(&id)?;
+                }
                 self.untag(&reference, &mut left, &mut removed)?;
-                // The digests that a repository knows the image by go with its last tag.
-                let same = |other: &&Reference| other.full_repository() == reference.full_repository();
-                if reference.digest().is_none() && !left.iter().filter(same).any(|other| other.tag().is_some()) {
-                    for other in left.iter().filter(same).cloned().collect::<Vec<_>>() {
-                        self.untag(&other, &mut left, &mut removed)?;
-                    }
+                let going = left.iter().filter(|other| goes_with(other, &reference, &left));
+                for other in going.cloned().collect::<Vec<_>>() {
+                    self.untag(&other, &mut left, &mut removed)?;
                 }
                 if !left.is_empty() {
                     return Ok(removed);
@@ -116,6 +123,7 @@ impl Store {
                 if !is_single(&left) && !options.force {
                     return Err(Error::ManyReferences(id.hex()[..12].to_owned()));
                 }
+                self.refuse_mounted(&id)?;
                 for other in left.clone() {
                     self.untag(&other, &mut left, &mut removed)?;
                 }
@@ -124,15 +132,17 @@ impl Store {
         // Images of other platforms that came with it go with it.
         let mut leaving = vec![id.clone()];
         leaving.extend(catalogue.references_of(&id).flat_map(|found| found.images.clone()));
-        let mut freed = Trash::default();
-        for id in leaving {
-            if Catalogue::read(&self.places)?.references_of(&id).next().is_none() {
-                freed.extend(self.delete(&id, &mut removed)?);
-            }
-        }
+        let trash = self.delete(&leaving, &mut removed)?;
         drop(lock);
-        empty(freed)?;
+        empty(trash);
         Ok(removed)
+    }
+
+    fn refuse_mounted(&self, id: &Digest) -> Result<(), Error> {
+        match self.mounted_at(id) {
+            Some(path) => Err(Error::Mounted { id: id.hex()[..12].to_owned(), path }),
+            None => Ok(()),
+        }
     }
 
     fn untag(&self, reference: &Reference, left: &mut Vec<Reference>, removed: &mut Vec<Removed>) -> Result<(), Error> {
@@ -142,47 +152,61 @@ impl Store {
         Ok(())
     }
 
-    /// Removes an image that no reference stands for; what it alone needed goes to the trash.
-    fn delete(&self, id: &Digest, removed: &mut Vec<Removed>) -> Result<Trash, Error> {
-        let Some(image) = crate::image::read_record(&self.places, id)? else { return Ok(Trash::default()) };
-        let before = Catalogue::read(&self.places)?;
-        // An index that another name stands for may list it.
-        if before.references.iter().any(|reference| reference.images.contains(id)) {
-            return Ok(Trash::default());
+    /// Removes those of some images that no reference stands for any more; what they alone needed goes to the trash.
+    /// The records are read twice, however many images there are.
+    fn delete(&self, leaving: &[Digest], removed: &mut Vec<Removed>) -> Result<Trash, Error> {
+        let mut catalogue = Catalogue::read(&self.places)?;
+        let named: HashSet<&Digest> = catalogue
+            .references
+            .iter()
+            // An index that another name stands for may list it.
+            .flat_map(|reference| std::iter::once(&reference.image).chain(&reference.images))
+            .collect();
+        let leaving: HashSet<&Digest> = leaving.iter().collect();
+        let goes = |image: &ImageRecord| {
+            leaving.contains(&image.id) && !named.contains(&image.id) && self.mounted_at(&image.id).is_none()
+        };
+        let (gone, kept): (Vec<_>, Vec<_>) = catalogue.images.iter().cloned().partition(goes);
+        let mut kept_layers: HashSet<Digest> = kept.iter().flat_map(chain_of).collect();
+        for image in &gone {
+            record::remove(&self.places.image(&image.id))?;
+            removed.push(Removed::Deleted(image.id.clone()));
+            // Topmost first. What several of the images had goes with the first one.
+            let layers = chain_of(image).into_iter().rev().filter(|id| kept_layers.insert(id.clone()));
+            removed.extend(layers.map(Removed::Deleted));
         }
-        record::remove(&self.places.image(id))?;
-        removed.push(Removed::Deleted(id.clone()));
-        let after = Catalogue::read(&self.places)?;
-        removed.extend(released(&image, &after).into_iter().map(Removed::Deleted));
-        self.sweep(&after)
+        catalogue.images = kept;
+        self.sweep(&catalogue)
     }
 
-    /// Removes images by a filter, then everything that only waits to be removed.
+    /// Removes images by a filter, then everything that only waits to be removed. Images that are mounted stay.
     pub fn prune(&self, filter: &PruneFilter) -> Result<Pruned, Error> {
         let chosen: Vec<Image> = self.images()?.into_iter().filter(|image| filter.fits(image)).collect();
         let mut pruned = Pruned::default();
         let lock = self.lock()?;
-        let mut trash = Trash::default();
+        let catalogue = Catalogue::read(&self.places)?;
+        let mut names: HashMap<&Digest, Vec<Reference>> = HashMap::new();
+        for found in &catalogue.references {
+            names.entry(&found.image).or_default().push(found.reference.clone());
+        }
         let mut leaving = Vec::new();
         for image in &chosen {
-            let catalogue = Catalogue::read(&self.places)?;
-            let mut left: Vec<Reference> =
-                catalogue.references_of(image.id()).map(|found| found.reference.clone()).collect();
+            let mut left = names.remove(image.id()).unwrap_or_default();
             // Somebody may have named it meanwhile.
             if !filter.all && left.iter().any(|reference| reference.tag().is_some()) {
+                continue;
+            }
+            if self.mounted_at(image.id()).is_some() {
                 continue;
             }
             for reference in left.clone() {
                 self.untag(&reference, &mut left, &mut pruned.removed)?;
             }
-            leaving.push(image.id());
+            leaving.push(image.id().clone());
         }
-        for id in leaving {
-            trash.extend(self.delete(id, &mut pruned.removed)?);
-        }
-        trash.extend(self.sweep(&Catalogue::read(&self.places)?)?);
+        let trash = self.delete(&leaving, &mut pruned.removed)?;
         drop(lock);
-        pruned.bytes = empty(trash)?;
+        pruned.bytes = empty(trash);
         Ok(pruned)
     }
 
@@ -207,8 +231,16 @@ impl Store {
             }
         }
         trash.extend(self.sweep(&Catalogue::read(&self.places)?)?);
+        self.sweep_mounts()?;
+        // Uploads that a push left unfinished. One that runs now only loses the chance to go on after a break.
+        for path in record::list(&self.places.uploads())? {
+            trash.take(self, &path)?;
+        }
+        for folder in [self.places.uploads(), self.places.origins()] {
+            record::sweep_old(&folder)?;
+        }
         drop(lock);
-        empty(trash)
+        Ok(empty(trash))
     }
 
     /// Removes everything that no record and no living lease names.
@@ -216,7 +248,8 @@ impl Store {
         let lock = self.lock()?;
         let trash = self.sweep(&Catalogue::read(&self.places)?)?;
         drop(lock);
-        empty(trash).map(drop)
+        empty(trash);
+        Ok(())
     }
 
     /// Moves everything into the trash that no record and no living lease names. Only while the store is locked.
@@ -314,17 +347,18 @@ fn is_single(references: &[Reference]) -> bool {
     references.len() <= 1 || (tags <= 1 && repositories.len() == 1)
 }
 
-/// The ChainIDs that no image has any more, topmost first.
-fn released(image: &ImageRecord, after: &Catalogue) -> Vec<Digest> {
-    let chain_of = |image: &ImageRecord| {
-        let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        chain_ids(&diff_ids)
-    };
-    let kept: HashSet<Digest> = after.images.iter().flat_map(chain_of).collect();
-    let mut gone = chain_of(image);
-    gone.reverse();
-    gone.retain(|id| !kept.contains(id));
-    gone
+/// Whether a name of an image goes when this one is removed: the digests that a repository knows it by go with its last
+/// tag.
+fn goes_with(name: &Reference, removed: &Reference, all: &[Reference]) -> bool {
+    let same = |other: &Reference| other.full_repository() == removed.full_repository();
+    let stays = |other: &Reference| other != removed && same(other) && other.tag().is_some();
+    name == removed || (removed.digest().is_none() && same(name) && !all.iter().any(stays))
+}
+
+/// The ChainIDs of an image's layers, lowest first.
+fn chain_of(image: &ImageRecord) -> Vec<Digest> {
+    let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    chain_ids(&diff_ids)
 }
 
 /// What waits to be deleted, and how many bytes of it were taken from the store.
@@ -349,39 +383,21 @@ impl Trash {
     }
 }
 
-/// Deletes; how many bytes that gave.
-pub(crate) fn empty(trash: Trash) -> Result<u64, Error> {
+/// Deletes; how many bytes that gave. No record names any of it: what cannot be deleted now is tried again with the next
+/// command that removes something.
+pub(crate) fn empty(trash: Trash) -> u64 {
     let mut bytes = 0;
+    let mut failed = None;
     let mut seen = HashSet::new();
     for path in trash.paths.into_iter().filter(|path| seen.insert(path.clone())) {
+        let (freed, result) = delete(&path);
         if trash.taken.contains(&path) {
-            bytes += disk_bytes(&path);
+            bytes += freed;
         }
-        let removed = match fs_err::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() => fs_err::remove_dir_all(&path),
-            Ok(_) => fs_err::remove_file(&path),
-            Err(error) => Err(error),
-        };
-        match removed {
-            // Another process empties the trash too.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other?,
-        }
+        failed = failed.or(result.err());
     }
-    Ok(bytes)
-}
-
-/// Bytes of a file, or of all files in a folder, each once.
-pub(crate) fn disk_bytes(path: &Path) -> u64 {
-    fn walk(path: &Path, seen: &mut HashSet<u64>) -> u64 {
-        use std::os::unix::fs::MetadataExt;
-        let Ok(found) = std::fs::symlink_metadata(path) else { return 0 };
-        if !found.is_dir() {
-            let first = found.nlink() < 2 || seen.insert(found.ino());
-            return if first && found.is_file() { found.len() } else { 0 };
-        }
-        let Ok(entries) = std::fs::read_dir(path) else { return 0 };
-        entries.flatten().map(|entry| walk(&entry.path(), seen)).sum()
+    if let Some(error) = failed {
+        tracing::warn!("{error}: what is left will be tried again by `cove system prune`");
     }
-    walk(path, &mut HashSet::new())
+    bytes
 }
