@@ -15,11 +15,11 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use crate::archive::NewManifest;
-use crate::catalogue::{Catalogue, ManifestRecord};
+use crate::catalogue::{Catalogue, ImageRecord, ManifestRecord};
 use crate::compress::compress;
 use crate::image::{self, Image};
 use crate::lease::{Lease, Staging};
-use crate::publish::write_blob;
+use crate::publish::{name_blob, write_blob};
 use crate::send::Sender;
 use crate::store::Store;
 use crate::{Error, record};
@@ -57,14 +57,16 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<Manifest, TransferError> {
         let failed = |error: Error| error.on(Side::Source);
-        let current = image::read_record(&self.places, image.id())
-            .and_then(|found| found.ok_or_else(|| Error::NoSuchImage(image.id().to_string())))
-            .map_err(failed)?;
+        let seen = image::read_record(&self.places, image.id()).map_err(failed)?;
+        if let Some(form) = seen.as_ref().and_then(|seen| seen.manifests.first()).filter(|form| !form.raw) {
+            return image::read_manifest(&self.places, &form.manifest).map_err(failed);
+        }
+        let (work, current) = self.begin(image).map_err(failed)?;
+        let work = Arc::new(work);
         let form = current.manifests.first().cloned().ok_or_else(|| failed(Error::MissingBlob(image.id().clone())))?;
         if !form.raw {
             return image::read_manifest(&self.places, &form.manifest).map_err(failed);
         }
-        let work = Arc::new(self.begin(image).map_err(failed)?);
         let source = Sender::of_parts(self.clone(), form.manifest.clone(), Arc::clone(&work.lease));
         let (ready, arriving) = mpsc::unbounded_channel::<Descriptor>();
         let now = Arc::new(Now::default());
@@ -112,13 +114,16 @@ impl Store {
         Ok(manifest)
     }
 
-    fn begin(&self, image: &Image) -> Result<Work, Error> {
+    /// Reads the record anew, for others may have changed it since the image was found, and holds on to what it names.
+    fn begin(&self, image: &Image) -> Result<(Work, ImageRecord), Error> {
         let disk = fs_err::File::open(&self.places.root)?.into_parts().0;
         let _lock = self.lock()?;
+        let current =
+            image::read_record(&self.places, image.id())?.ok_or_else(|| Error::NoSuchImage(image.id().to_string()))?;
         let lease = Lease::take(&self.places)?;
-        lease.add(image.record.blobs().map(|blob| blob.digest.as_str()))?;
+        lease.add(current.blobs().map(|blob| blob.digest.as_str()))?;
         let staging = Staging::make(&self.places)?;
-        Ok(Work { store: self.clone(), lease: Arc::new(lease), staging, disk })
+        Ok((Work { store: self.clone(), lease: Arc::new(lease), staging, disk }, current))
     }
 }
 
@@ -197,7 +202,7 @@ impl Work {
         }
         let _lock = self.store.lock()?;
         self.lease.add([made.digest.as_str()])?;
-        fs_err::rename(&path, places.blob(&made.digest))?;
+        name_blob(places, &path, &made.digest)?;
         let media_type = match codec {
             Codec::Zstd => media_type::OCI_LAYER_ZSTD,
             Codec::Gzip | Codec::Identity => media_type::OCI_LAYER_GZIP,

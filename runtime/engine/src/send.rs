@@ -37,13 +37,13 @@ impl Store {
     /// The index that a reference stands for, with everything of it that is here, as the source of a copy. `None` if
     /// the reference stands for a single image, or for none.
     pub fn send_index(&self, reference: &cove_oci::Reference) -> Result<Option<Sender>, Error> {
+        let _lock = self.lock()?;
         let catalogue = Catalogue::read(&self.places)?;
         let found = catalogue.references.iter().find(|found| found.reference == *reference);
         let Some(found) = found.filter(|found| !found.content.is_empty()) else { return Ok(None) };
         let images = std::iter::once(&found.image).chain(&found.images).filter_map(|id| catalogue.image(id));
         let blobs = images.flat_map(ImageRecord::blobs).chain(&found.content);
         let blobs: Vec<&str> = blobs.map(|blob| blob.digest.as_str()).collect();
-        let _lock = self.lock()?;
         let lease = Lease::take(&self.places)?;
         lease.add(blobs)?;
         Ok(Some(Sender {
