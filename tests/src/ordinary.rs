@@ -39,6 +39,12 @@ impl Ordinary {
         Self { folder }
     }
 
+    /// The same user without subordinate groups.
+    pub fn without_groups(self) -> Self {
+        self.folder.write("subgid", "");
+        self
+    }
+
     /// The user's folder of images.
     pub fn store(&self) -> PathBuf {
         self.home().join(".local/share/cove")
@@ -49,9 +55,14 @@ impl Ordinary {
         self.folder.join("home")
     }
 
+    /// Their copy of cove.
+    pub fn program(&self) -> PathBuf {
+        self.folder.join("cove")
+    }
+
     /// A command line of cove.
     pub fn cove<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Cmd {
-        self.run(&self.folder.join("cove"), words)
+        self.run(&self.program(), words)
     }
 
     /// A command line of any program.

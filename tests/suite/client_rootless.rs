@@ -123,7 +123,9 @@ fn with_subordinate_ids() {
     }
     let mode = fs::metadata(&world.find("of-root")[0]).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o4755);
-    assert_eq!(world.find("device"), [""; 0].map(PathBuf::from), "a device that an ordinary user could not make");
+    for device in world.find("device") {
+        assert_eq!(fs::symlink_metadata(device).unwrap().rdev(), 0, "a device that an ordinary user could not make");
+    }
     world.everything_else_works();
 }
 
@@ -137,4 +139,42 @@ fn without_subordinate_ids() {
         assert_eq!(world.owner(name), (Ordinary::ID, Ordinary::ID), "owner of {name}");
     }
     world.everything_else_works();
+}
+
+/// Half of what is needed is as little as nothing, but no reason to do nothing.
+#[test]
+fn with_subordinate_users_and_no_groups() {
+    let missing = Ordinary::new(true).without_groups();
+    let failing = Ordinary::new(true);
+    let programs = failing.home().join("programs");
+    fs::create_dir(&programs).unwrap();
+    fs::write(programs.join("newgidmap"), "#!/bin/sh\necho it is broken >&2\nexit 1\n").unwrap();
+    fs::set_permissions(programs.join("newgidmap"), fs::Permissions::from_mode(0o755)).unwrap();
+    let image = image();
+    let archive = image.docker_archive("app:1").0;
+    for (user, reason) in [(missing, "`/etc/subgid` has no ids"), (failing, "it is broken")] {
+        let copy = user.home().join("archive.tar");
+        fs::copy(&archive, &copy).unwrap();
+        chown(&copy, Some(Ordinary::ID), None).unwrap();
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        let load = user.cove(["load", "-i", &copy.display().to_string()]).env("PATH", path).run();
+        assert!(load.succeeded() && load.stderr.contains(reason), "{load}");
+    }
+}
+
+#[test]
+fn an_image_is_mounted_in_a_namespace_that_stays() {
+    let user = Ordinary::new(true);
+    let archive = user.home().join("archive.tar");
+    let image = image();
+    fs::copy(image.docker_archive("app:1").0, &archive).unwrap();
+    chown(&archive, Some(Ordinary::ID), None).unwrap();
+    user.cove(["load", "-i", &archive.display().to_string()]).ok();
+    let refused = user.cove(["image", "mount", "app:1"]).run();
+    assert_eq!(refused.stdout, "");
+    assert!(refused.stderr.contains("unshare --user --map-root-user --mount"), "{refused}");
+    let script = "cat \"$($0 image mount app:1)/folder/new\"; $0 image unmount app:1 >&2";
+    let program = user.program();
+    let words = ["--user", "--map-root-user", "--mount", "sh", "-c", script, &program.display().to_string()];
+    assert_eq!(user.run(Path::new("unshare"), words).ok(), "new");
 }

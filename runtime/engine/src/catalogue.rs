@@ -59,6 +59,12 @@ pub(crate) struct LayerRecord {
     /// Whether its folder has the attributes that the root shall have, unless a layer above it says otherwise.
     #[serde(default)]
     pub(crate) carries_root: bool,
+    /// Whether nothing of the layers below shows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) hides_all: bool,
+    /// Whether it was unpacked where only one id was: everything in it belongs to the user, whatever the image says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) one_id: bool,
 }
 
 /// A manifest and its layers as blobs, lowest first.
@@ -182,10 +188,14 @@ impl Catalogue {
         self.images.iter().flat_map(|image| &image.layers).map(|layer| layer.folder.as_str()).collect()
     }
 
-    /// The layer with this DiffID, on top of the layers that this ChainID names.
-    pub(crate) fn layer(&self, diff_id: &Digest, chain_id: &Digest) -> Option<&LayerRecord> {
-        let mut layers = self.images.iter().flat_map(|image| &image.layers);
-        layers.find(|layer| layer.diff_id == *diff_id && layer.chain_id.as_ref().is_none_or(|id| id == chain_id))
+    /// The layer with this DiffID, on top of the layers that this ChainID names, unpacked with one id or with many.
+    pub(crate) fn layer(&self, diff_id: &Digest, chain_id: &Digest, one_id: bool) -> Option<&LayerRecord> {
+        let fits = |layer: &&LayerRecord| {
+            layer.diff_id == *diff_id
+                && layer.chain_id.as_ref().is_none_or(|id| id == chain_id)
+                && layer.one_id == one_id
+        };
+        self.images.iter().flat_map(|image| &image.layers).find(fits)
     }
 
     /// The DiffID of a layer's blob.

@@ -98,6 +98,9 @@ pub enum Error {
         /// Layers of the manifest.
         manifest: usize,
     },
+    /// A blob is the configuration of an image and a layer.
+    #[error("{0} is a configuration and a layer at the same time: the image is broken")]
+    TwoRoles(Digest),
     /// A layer's uncompressed bytes are not what the configuration says.
     #[error("layer {blob} unpacks to {found} and the image's configuration says {expected}: the image is broken")]
     DiffId {
@@ -142,6 +145,25 @@ pub enum Error {
         /// What to do.
         advice: &'static str,
     },
+    /// An image cannot be removed as long as it is mounted.
+    #[error(
+        "conflict: unable to delete {id} (cannot be forced) - image is mounted at `{}`: unmount it with `cove image unmount` first",
+        path.display()
+    )]
+    Mounted {
+        /// Beginning of its id.
+        id: String,
+        /// Where.
+        path: PathBuf,
+    },
+    /// The run folder is not closed to others.
+    #[error("the folder `{}` {problem}: remove it or close it with `chmod 700`, or name another one with `--run`", path.display())]
+    RunFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A user namespace could not be entered.
     #[error("cannot enter a user namespace: {reason}: {advice}")]
     UserNamespace {
@@ -172,6 +194,7 @@ impl Error {
             | Error::Config(_)
             | Error::Verify(_)
             | Error::LayerCount { .. }
+            | Error::TwoRoles(_)
             | Error::DiffId { .. }
             | Error::Damaged { .. }
             | Error::Unpack(_)

@@ -37,6 +37,8 @@ pub struct Layer {
     pub size: u64,
     /// Whether the layer says what the root folder is like.
     pub(crate) carries_root: bool,
+    /// Whether nothing of the layers below shows.
+    pub(crate) hides_all: bool,
 }
 
 impl Image {
@@ -55,6 +57,7 @@ impl Image {
             folder: places.layer(&layer.folder),
             size: layer.bytes,
             carries_root: layer.carries_root,
+            hides_all: layer.hides_all,
         });
         let layers = layers.collect();
         let mut references: Vec<_> = catalogue.references_of(&record.id).collect();
@@ -117,10 +120,12 @@ impl Image {
     }
 
     /// The folders to mount, lowest first. A layer that stands twice counts where it stands highest: overlayfs refuses
-    /// a folder that is named twice, and the upper one hides the lower one anyway.
+    /// a folder that is named twice, and the upper one hides the lower one anyway. A layer that hides everything below it
+    /// is the lowest one: overlayfs does not look whether the root of a layer is opaque.
     pub fn layer_folders(&self) -> Vec<PathBuf> {
+        let lowest = self.layers.iter().rposition(|layer| layer.hides_all).unwrap_or(0);
         let mut seen = std::collections::HashSet::new();
-        let topmost_first = self.layers.iter().rev().filter(|layer| seen.insert(&layer.folder));
+        let topmost_first = self.layers[lowest..].iter().rev().filter(|layer| seen.insert(&layer.folder));
         let mut folders: Vec<PathBuf> = topmost_first.map(|layer| layer.folder.clone()).collect();
         folders.reverse();
         folders
@@ -142,10 +147,17 @@ impl Image {
     }
 }
 
+/// More than any manifest or configuration has.
+const SMALL: u64 = 8 * 1024 * 1024;
+
 /// A small blob, verified.
 pub(crate) fn read_blob(places: &Places, blob: &Descriptor) -> Result<Vec<u8>, Error> {
     let path = places.blob(&blob.digest);
     let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
+    let size = fs_err::metadata(&path).map_err(|error| damaged(error.to_string()))?.len();
+    if size > SMALL {
+        return Err(damaged(format!("it has {size} bytes, too many for what it should be")));
+    }
     let bytes = fs_err::read(&path).map_err(|error| damaged(error.to_string()))?;
     let found = Digest::of(blob.digest.algorithm(), &bytes);
     if found != blob.digest {

@@ -15,7 +15,7 @@ use futures_util::future::{Either, select};
 use crate::catalogue::Catalogue;
 use crate::decompress::{decompress, read_ahead};
 use crate::partial::{Growth, Partial};
-use crate::receive::{LOOK_AGAIN, LayerTask, Ready, Receiver, Work};
+use crate::receive::{LOOK_AGAIN, LayerTask, Ready, Receiver, Work, same_size};
 use crate::{Error, image, record, unpack};
 
 /// How many pieces from the network wait for the disk.
@@ -41,18 +41,25 @@ impl Receiver {
         progress: &dyn Progress,
     ) -> Result<Placed, TransferError> {
         let Some(partial) = self.partial(blob, source, progress).await? else {
-            let bytes = image::read_blob(&self.work.store.places, blob)?;
-            self.work.config_arrived(blob, bytes)?;
-            progress.step(blob, Step::Existed);
-            return Ok(Placed::Existed);
+            return self.held_content(blob, progress);
         };
         let stored = self.download(blob, source, &partial, progress).await?;
-        if blob.size <= cove_oci::ImageConfig::SIZE_LIMIT as u64 {
+        if self.work.is_config(blob) {
             let bytes = fs_err::read(partial.path()).map_err(Error::from)?;
             self.work.config_arrived(blob, bytes)?;
         }
         progress.step(blob, Step::Done);
         Ok(Placed::Stored(stored))
+    }
+
+    /// The same if it is in the store.
+    pub(crate) fn held_content(&self, blob: &Descriptor, progress: &dyn Progress) -> Result<Placed, TransferError> {
+        if self.work.is_config(blob) {
+            let bytes = image::read_blob(&self.work.store.places, blob)?;
+            self.work.config_arrived(blob, bytes)?;
+        }
+        progress.step(blob, Step::Existed);
+        Ok(Placed::Existed)
     }
 
     /// A layer whose blob is in the store.
@@ -233,8 +240,7 @@ impl Receiver {
             if before > 0 {
                 return Ok(None);
             }
-            let path = crate::partial::partial_path(&self.work.store.places, &blob.digest);
-            fs_err::remove_file(path).map_err(Error::from)?;
+            partial.discard().map_err(Error::from)?;
             let wrong = VerifyError::Digest { expected: blob.digest.clone(), found };
             return Err(TransferError::new(Side::Source, Kind::Corrupt, wrong).about(&blob.digest));
         }
@@ -295,11 +301,13 @@ impl Work {
         }
         let _lock = self.store.lock()?;
         let catalogue = Catalogue::read(&self.store.places)?;
-        let has_come = catalogue.blobs().contains_key(&blob.digest);
-        if has_come {
+        let blobs = catalogue.blobs();
+        let has_come = blobs.get(&blob.digest);
+        if let Some(found) = has_come {
+            same_size(&blob.digest, found.size, blob.size)?;
             self.state().held.insert(blob.digest.clone(), catalogue.diff_id(&blob.digest).cloned());
         }
-        Ok(has_come)
+        Ok(has_come.is_some())
     }
 
     fn forget_layer(&self, blob: &Descriptor) {
@@ -335,7 +343,7 @@ impl Work {
                 let folder = session.staging.path().join(record::random_name());
                 fs_err::create_dir(&folder)?;
                 fs_err::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-                let unpack = |tar: &mut dyn Read| Ok(unpack::unpack(tar, &folder, options)?);
+                let unpack = |tar: &mut dyn Read| Ok(unpack::unpack_within(tar, &folder, options, &self.budget)?);
                 let (unpacked, found) = through(codec, compressed, &options.limits, unpack)?;
                 (diff_id, found, Some(Ready { folder, unpacked }))
             }

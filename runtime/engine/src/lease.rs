@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::delete::delete;
 use crate::places::Places;
 use crate::{Error, lock, record};
 
@@ -103,6 +104,6 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let _ = fs_err::remove_dir_all(&self.path);
+        let _ = delete(&self.path);
     }
 }

@@ -3,11 +3,13 @@
 //! [`Store`] is where to begin. Images come in through [`Store::receive`], a target of `cove_transfer::copy`, and go
 //! out through [`Store::send`], a source of it; archives are read by [`Store::load`] and written by [`Store::save`].
 
+mod abilities;
 pub mod archive;
 mod catalogue;
 mod changes;
 mod compress;
 pub mod decompress;
+mod delete;
 mod error;
 mod image;
 mod index;
@@ -43,15 +45,12 @@ pub use seal::Sealed;
 pub use send::Sender;
 pub use store::{Found, Store};
 
-/// How this process can unpack, and what its mounts will need.
+/// How this process can unpack. What its mounts will need is known to the store.
 fn unpack_options() -> unpack::UnpackOptions {
-    use unpack::{OneId, OverlayXattr};
-    let (rootless, overlay) = match user_namespace::place() {
-        user_namespace::Place::Root => (None, OverlayXattr::Trusted),
-        user_namespace::Place::Inside(user_namespace::Ids::Many) => (None, OverlayXattr::User),
-        user_namespace::Place::Inside(user_namespace::Ids::One) | user_namespace::Place::Outside => {
-            (Some(OneId), OverlayXattr::User)
-        }
+    use user_namespace::{Ids, Place, place};
+    let rootless = match place() {
+        Place::Root | Place::Inside(Ids::Many) => None,
+        Place::Inside(Ids::One) | Place::Outside => Some(unpack::OneId),
     };
-    unpack::UnpackOptions { rootless, overlay, ..unpack::UnpackOptions::default() }
+    unpack::UnpackOptions { rootless, ..unpack::UnpackOptions::default() }
 }

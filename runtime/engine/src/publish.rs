@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use cove_oci::{Descriptor, Digest, Manifest, ManifestKind, Platform, chain_ids};
 use cove_transfer::Origin;
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
 
 use crate::archive::is_raw;
 use crate::catalogue::{Catalogue, ImageRecord, IndexRecord, LayerRecord, ManifestRecord, ReferenceRecord};
@@ -52,7 +54,7 @@ pub(crate) fn publish(work: &Work, root: &Descriptor) -> Result<(), Error> {
     let mut replaced = HashMap::new();
     for record in &mut records {
         let came = record.manifests[0].manifest.digest.clone();
-        merge(&catalogue, record);
+        merge(work, &catalogue, record);
         if record.manifests.iter().all(|form| form.manifest.digest != came) {
             replaced.insert(came, record.manifests[0].manifest.clone());
         }
@@ -201,7 +203,10 @@ fn place_layers(
                     // It was completed for another place: from its blob, once more.
                     None => unpack_again(work, session, blob, diff_id)?,
                 };
-                place_layer(work, session, ready, diff_id, &chain_id, &folders)?
+                let kept = ready.unpacked.kept_bytes;
+                let layer = place_layer(work, session, ready, diff_id, &chain_id, &folders)?;
+                work.budget.give(kept);
+                layer
             }
         };
         folders.push(places.layer(&layer.folder));
@@ -232,7 +237,8 @@ fn place_layer(
     let chain_id = (!independent).then(|| chain_id.clone());
     let carries_root = ready.unpacked.carries_root;
     let bytes = ready.unpacked.content_bytes;
-    let layer = LayerRecord { diff_id: diff_id.clone(), chain_id, folder, bytes, carries_root };
+    let (hides_all, one_id) = (ready.unpacked.hides_all, work.one_id());
+    let layer = LayerRecord { diff_id: diff_id.clone(), chain_id, folder, bytes, carries_root, hides_all, one_id };
     work.state().placed.push(layer.clone());
     Ok(layer)
 }
@@ -246,7 +252,7 @@ fn unpack_again(work: &Work, session: &Session, blob: &Descriptor, diff_id: &Dig
     fs_err::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let options = &work.options.unpack;
     let file = fs_err::File::open(path)?;
-    let unpack = |tar: &mut dyn std::io::Read| Ok(unpack::unpack(tar, &folder, options)?);
+    let unpack = |tar: &mut dyn std::io::Read| Ok(unpack::unpack_within(tar, &folder, options, &work.budget)?);
     let (unpacked, found) = through(codec, file, &options.limits, unpack)?;
     if found != *diff_id {
         return Err(Error::DiffId { blob: blob.digest.clone(), expected: diff_id.clone(), found });
@@ -265,10 +271,10 @@ fn place_blob(work: &Work, blob: &Descriptor) -> Result<(), Error> {
     if partial.exists() {
         return link_over(&partial, &path);
     }
-    // Another process has published it meanwhile.
-    match Catalogue::read(&work.store.places)?.blobs().contains_key(&blob.digest) {
-        true => Ok(()),
-        false => Err(Error::MissingBlob(blob.digest.clone())),
+    // Another process has published it meanwhile. Even if its image has been removed since, our lease has kept the blob.
+    match fs_err::metadata(&path) {
+        Ok(found) if found.len() == blob.size => Ok(()),
+        _ => Err(Error::MissingBlob(blob.digest.clone())),
     }
 }
 
@@ -294,17 +300,39 @@ fn place_bytes(work: &Work, session: &Session, manifest: &Manifest) -> Result<De
 
 /// Writes a small blob. What makes it last comes later.
 pub(crate) fn write_blob(places: &crate::Places, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
-    let path = places.blob(digest);
-    let between = path.with_file_name(format!(".new-{}", record::random_name()));
+    let between = places.blob(digest).with_file_name(format!(".new-{}", record::random_name()));
     fs_err::write(&between, bytes)?;
-    Ok(fs_err::rename(&between, &path)?)
+    name_blob(places, &between, digest)
+}
+
+/// Gives a blob that was written under another name its own. A file that is there already may be one that a record
+/// names and that has outlived power cuts: what takes its place must last from the beginning. One that is missing has
+/// nothing to lose, and `syncfs` comes before the record.
+pub(crate) fn name_blob(places: &crate::Places, from: &Path, digest: &Digest) -> Result<(), Error> {
+    let path = places.blob(digest);
+    match rustix::fs::renameat_with(CWD, from, CWD, &path, RenameFlags::NOREPLACE) {
+        Ok(()) => return Ok(()),
+        Err(Errno::EXIST | Errno::INVAL) => {}
+        Err(error) => return Err(std::io::Error::from(error).into()),
+    }
+    let size = fs_err::metadata(from)?.len();
+    let is_recorded = Catalogue::read(places)?.blobs().contains_key(digest);
+    if is_recorded && fs_err::metadata(&path).is_ok_and(|found| found.len() == size) {
+        return Ok(fs_err::remove_file(from)?);
+    }
+    fs_err::File::open(from)?.sync_data()?;
+    Ok(fs_err::rename(from, &path)?)
 }
 
 /// What was known of the image stays: its folders, and the other manifests that it came with.
-fn merge(catalogue: &Catalogue, new: &mut ImageRecord) {
+fn merge(work: &Work, catalogue: &Catalogue, new: &mut ImageRecord) {
     let Some(old) = catalogue.image(&new.id).cloned() else { return };
     new.added = old.added;
-    new.layers = old.layers;
+    // What is mounted stays as it is.
+    let is_mounted = work.store.mounted_at(&new.id).is_some();
+    if is_mounted || old.layers.iter().all(|layer| layer.one_id == work.one_id()) {
+        new.layers = old.layers;
+    }
     let latest = new.manifests[0].manifest.digest.clone();
     new.manifests.extend(old.manifests.into_iter().filter(|form| form.manifest.digest != latest));
     if new.manifests.iter().any(|form| !form.raw) {

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cove_oci::{
-    Descriptor, Digest, ImageConfig, Manifest, ManifestKind, ManifestReference, Platform, Reference, chain_ids,
-    media_type,
+    Descriptor, Digest, ImageConfig, ImageConfigError, Manifest, ManifestKind, ManifestReference, Platform, Reference,
+    VerifyError, chain_ids, media_type,
 };
-use cove_transfer::{Error as TransferError, Placed, Progress, Source, Step, Target};
+use cove_transfer::{Error as TransferError, Placed, Progress, Source, Target};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::catalogue::{Catalogue, LayerRecord, ReferenceRecord};
@@ -22,8 +22,8 @@ use crate::lease::{Lease, Staging};
 use crate::lock::PassingLock;
 use crate::partial::partial_path;
 use crate::store::Store;
-use crate::unpack::{UnpackOptions, Unpacked};
-use crate::{Error, image, publish, record};
+use crate::unpack::{Budget, UnpackOptions, Unpacked};
+use crate::{Error, publish, record};
 
 /// How to receive.
 #[derive(Debug, Clone)]
@@ -59,6 +59,8 @@ pub(crate) struct Work {
     pub(crate) reference: Option<Reference>,
     pub(crate) options: ReceiveOptions,
     pub(crate) unpackers: Semaphore,
+    /// Memory for all its layers.
+    pub(crate) budget: Budget,
     /// Somebody may find what it waits for: a configuration has arrived.
     pub(crate) news: Notify,
     state: Mutex<State>,
@@ -76,6 +78,8 @@ pub(crate) struct State {
     /// Manifests that are no images.
     pub(crate) artifacts: Vec<Manifest>,
     pub(crate) indexes: Vec<Manifest>,
+    /// The blobs of all images.
+    announced: HashMap<Digest, Announced>,
     /// Blobs that the store had.
     pub(crate) held: HashMap<Digest, Option<Digest>>,
     /// Layers, by DiffID, that somebody unpacks or has unpacked.
@@ -94,6 +98,20 @@ impl State {
             |layer: &&LayerRecord| layer.diff_id == *diff_id && layer.chain_id.as_ref().is_none_or(|id| id == chain_id);
         self.placed.iter().find(fits).cloned()
     }
+}
+
+/// What the manifests say of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Announced {
+    role: Role,
+    size: u64,
+}
+
+/// What a blob is to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Config,
+    Layer,
 }
 
 /// An image of this copy.
@@ -133,11 +151,13 @@ pub(crate) enum LayerTask {
 
 impl Store {
     /// The store as the target of a copy. With a reference, that will stand for what is copied.
-    pub fn receive(&self, reference: Option<&Reference>, options: ReceiveOptions) -> Receiver {
+    pub fn receive(&self, reference: Option<&Reference>, mut options: ReceiveOptions) -> Receiver {
+        options.unpack.overlay = self.overlay;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let work = Work {
             store: self.clone(),
             reference: reference.cloned(),
+            budget: Budget::new(options.unpack.limits.tree_bytes),
             options,
             unpackers: Semaphore::new(cores),
             news: Notify::new(),
@@ -174,8 +194,17 @@ impl Work {
             }
         }
         let Some(image) = store.image(&found.image)? else { return Ok(false) };
+        // Subordinate ids have come or gone since: its files have the wrong owners.
+        if image.record.layers.iter().any(|layer| layer.one_id != self.one_id()) {
+            return Ok(false);
+        }
         let fits = self.options.platform.as_ref().is_none_or(|wanted| wanted.is(&image.config().platform()));
         Ok(fits)
+    }
+
+    /// Whether layers are unpacked with one id only.
+    pub(crate) fn one_id(&self) -> bool {
+        self.options.unpack.rootless.is_some()
     }
 
     /// Holds on to what a copy needs from its first write on.
@@ -213,6 +242,7 @@ impl Work {
         } else if let Some(layer) = strange {
             return Err(Error::LayerType(layer.media_type.clone()));
         } else {
+            self.announce(manifest, config)?;
             self.state().images.push(Expected { manifest: manifest.clone(), config: None });
         }
         let session = self.session()?;
@@ -220,12 +250,43 @@ impl Work {
         let catalogue = Catalogue::read(&self.store.places)?;
         let known = catalogue.blobs();
         for blob in manifest.blobs() {
-            if known.contains_key(&blob.digest) && self.store.places.blob(&blob.digest).exists() {
+            if let Some(known) = known.get(&blob.digest)
+                && self.store.places.blob(&blob.digest).exists()
+            {
+                same_size(&blob.digest, known.size, blob.size)?;
                 self.state().held.insert(blob.digest.clone(), catalogue.diff_id(&blob.digest).cloned());
             }
         }
         let digests = manifest.blobs().map(|blob| blob.digest.as_str());
         session.lease.add(digests.chain([digest.as_str()]))
+    }
+
+    /// Notes what the blobs of an image are. Layers wait for configurations, so a blob that is both would wait for itself,
+    /// and a configuration that is too large to be read would be waited for in vain.
+    fn announce(&self, manifest: &Manifest, config: &Descriptor) -> Result<(), Error> {
+        if config.size > ImageConfig::SIZE_LIMIT as u64 {
+            return Err(ImageConfigError::TooLarge.into());
+        }
+        let mut state = self.state();
+        let layers = manifest.layers().iter().map(|layer| (layer, Role::Layer));
+        for (blob, role) in layers.chain([(config, Role::Config)]) {
+            let announced = Announced { role, size: blob.size };
+            let known = *state.announced.entry(blob.digest.clone()).or_insert(announced);
+            if known.role != role {
+                return Err(Error::TwoRoles(blob.digest.clone()));
+            }
+            same_size(&blob.digest, known.size, blob.size)?;
+        }
+        Ok(())
+    }
+
+    fn role(&self, blob: &Descriptor) -> Option<Role> {
+        self.state().announced.get(&blob.digest).map(|announced| announced.role)
+    }
+
+    /// Whether images of this copy wait for a blob as their configuration.
+    pub(crate) fn is_config(&self, blob: &Descriptor) -> bool {
+        self.role(blob) == Some(Role::Config)
     }
 
     /// Notes a configuration that has arrived, and what layers of the image are there.
@@ -247,9 +308,10 @@ impl Work {
         let lock = self.store.lock()?;
         let catalogue = Catalogue::read(&self.store.places)?;
         let chain = chain_ids(config.diff_ids());
+        let one_id = self.one_id();
         let layers = config.diff_ids().iter().zip(&chain);
         let there: Vec<LayerRecord> =
-            layers.filter_map(|(diff_id, chain_id)| catalogue.layer(diff_id, chain_id)).cloned().collect();
+            layers.filter_map(|(diff_id, chain_id)| catalogue.layer(diff_id, chain_id, one_id)).cloned().collect();
         session.lease.add(there.iter().map(|layer| layer.folder.as_str()))?;
         drop(lock);
         // From now on they are ours too, whoever removes the image that they were found in.
@@ -322,6 +384,11 @@ pub(crate) fn main_reference(reference: &Reference) -> Reference {
     }
 }
 
+/// Two sizes of one blob, of which at least one is wrong.
+pub(crate) fn same_size(blob: &Digest, found: u64, expected: u64) -> Result<(), Error> {
+    if found == expected { Ok(()) } else { Err(VerifyError::Size { digest: blob.clone(), expected, found }.into()) }
+}
+
 /// How often somebody who waits for another process looks again.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -364,21 +431,11 @@ impl Target for Receiver {
         progress: &dyn Progress,
     ) -> Result<Placed, TransferError> {
         let held = self.work.state().held.contains_key(&blob.digest);
-        let is_layer = {
-            let state = self.work.state();
-            let mut layers = state.images.iter().flat_map(|expected| expected.manifest.layers());
-            layers.any(|layer| layer.digest == blob.digest)
-        };
-        match (is_layer, held) {
-            (true, true) => self.held_layer(blob, progress).await,
-            (true, false) => self.arriving_layer(blob, source, progress).await,
-            (false, true) => {
-                let bytes = image::read_blob(&self.work.store.places, blob)?;
-                self.work.config_arrived(blob, bytes)?;
-                progress.step(blob, Step::Existed);
-                Ok(Placed::Existed)
-            }
-            (false, false) => self.arriving_content(blob, source, progress).await,
+        match (self.work.role(blob), held) {
+            (Some(Role::Layer), true) => self.held_layer(blob, progress).await,
+            (Some(Role::Layer), false) => self.arriving_layer(blob, source, progress).await,
+            (_, true) => self.held_content(blob, progress),
+            (_, false) => self.arriving_content(blob, source, progress).await,
         }
     }
 

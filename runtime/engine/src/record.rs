@@ -91,6 +91,22 @@ pub(crate) fn sweep(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Removes records that are only remembered and were never finished. They are written without a lock, in a moment: who
+/// has not finished after an hour is dead.
+pub(crate) fn sweep_old(folder: &Path) -> Result<(), Error> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            continue;
+        }
+        let age = entry.metadata().and_then(|found| found.modified()).map(|written| written.elapsed());
+        if age.is_ok_and(|age| age.is_ok_and(|age| age.as_secs() > 3600)) {
+            let _ = fs_err::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
 /// Makes the names in a folder last.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
     Ok(fs_err::File::open(folder)?.sync_all()?)

@@ -3,13 +3,14 @@
 //! Records go first, under the lock; what no record and no living lease names any more is renamed into `trash/` under
 //! the same lock and deleted after it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use cove_oci::{Digest, Platform, Reference, ReferenceDefaults, chain_ids};
 use time::OffsetDateTime;
 
 use crate::catalogue::{Catalogue, ImageRecord, IndexRecord, ReferenceRecord};
+use crate::delete::delete;
 use crate::image::Image;
 use crate::index::by_platform;
 use crate::journal::Changes;
@@ -31,8 +32,9 @@ pub struct RemoveOptions {
 #[derive(Default)]
 struct Leaving {
     removed: Vec<Removed>,
-    /// Images of other platforms that the names stood for too: they go with their last name.
-    beside: Vec<Digest>,
+    /// Images that go unless a name or an index is left for them: the one that was asked for, and those of other
+    /// platforms that its names stood for too.
+    images: Vec<Digest>,
 }
 
 /// What was removed.
@@ -102,20 +104,22 @@ impl Store {
         let lock = self.lock()?;
         let catalogue = Catalogue::read(&self.places)?;
         let (id, reference) = self.identify(&catalogue, name, defaults)?;
+        // `app@<the image's id>` stands for the image, but is no name that could be removed.
+        let reference = reference.map(|reference| main_reference(&reference));
+        let reference = reference.filter(|name| name.digest().is_none() || self.reference_path(name).exists());
         let mut left: Vec<Reference> = catalogue.references_of(&id).map(|found| found.reference.clone()).collect();
         // As text, like docker: `app:v1` comes before `app@sha256:…`.
         left.sort_by_key(ToString::to_string);
         let mut leaving = Leaving::default();
         match reference {
             Some(reference) => {
-                let reference = main_reference(&reference);
+                if left.iter().all(|other| goes_with(other, &reference, &left)) {
+                    self.refuse_mounted(&id)?;
+                }
                 self.untag(&reference, &mut left, &mut leaving)?;
-                // The digests that a repository knows the image by go with its last tag.
-                let same = |other: &&Reference| other.full_repository() == reference.full_repository();
-                if reference.digest().is_none() && !left.iter().filter(same).any(|other| other.tag().is_some()) {
-                    for other in left.iter().filter(same).cloned().collect::<Vec<_>>() {
-                        self.untag(&other, &mut left, &mut leaving)?;
-                    }
+                let going = left.iter().filter(|other| goes_with(other, &reference, &left));
+                for other in going.cloned().collect::<Vec<_>>() {
+                    self.untag(&other, &mut left, &mut leaving)?;
                 }
             }
             None => {
@@ -126,19 +130,26 @@ impl Store {
                 if !is_single(&left) && !options.force {
                     return Err(Error::ManyReferences(short()));
                 }
+                self.refuse_mounted(&id)?;
                 for other in left.clone() {
                     self.untag(&other, &mut left, &mut leaving)?;
                 }
             }
         }
-        let mut freed = Trash::default();
         if left.is_empty() {
-            freed.extend(self.delete(&id, &mut leaving)?);
+            leaving.images.push(id);
         }
-        freed.extend(self.delete_beside(&mut leaving)?);
+        let trash = self.delete(&mut leaving)?;
         drop(lock);
-        empty(freed)?;
+        empty(trash);
         Ok(leaving.removed)
+    }
+
+    fn refuse_mounted(&self, id: &Digest) -> Result<(), Error> {
+        match self.mounted_at(id) {
+            Some(path) => Err(Error::Mounted { id: id.hex()[..12].to_owned(), path }),
+            None => Ok(()),
+        }
     }
 
     fn untag(&self, reference: &Reference, left: &mut Vec<Reference>, leaving: &mut Leaving) -> Result<(), Error> {
@@ -146,36 +157,37 @@ impl Store {
         let record: Option<ReferenceRecord> = record::read(&path)?;
         record::remove(&path)?;
         left.retain(|other| other != reference);
-        leaving.beside.extend(record.into_iter().flat_map(|record| record.images));
+        leaving.images.extend(record.into_iter().flat_map(|record| record.images));
         leaving.removed.push(Removed::Untagged(reference.clone()));
         Ok(())
     }
 
-    /// Removes an image that no reference stands for; what it alone needed goes to the trash.
-    fn delete(&self, id: &Digest, leaving: &mut Leaving) -> Result<Trash, Error> {
-        let Some(image) = crate::image::read_record(&self.places, id)? else { return Ok(Trash::default()) };
-        // An index that another name stands for may list it.
-        if Catalogue::read(&self.places)?.lists(id) {
-            return Ok(Trash::default());
-        }
-        record::remove(&self.places.image(id))?;
-        leaving.removed.push(Removed::Deleted(id.clone()));
-        let after = Catalogue::read(&self.places)?;
-        leaving.removed.extend(released(&image, &after).into_iter().map(Removed::Deleted));
-        leaving.beside.extend(image.index.into_iter().flat_map(|index| index.images));
-        self.sweep(&after)
-    }
-
-    /// Removes the images of other platforms that no name is left for, and the indexes.
-    fn delete_beside(&self, leaving: &mut Leaving) -> Result<Trash, Error> {
-        let mut freed = Trash::default();
-        while let Some(id) = leaving.beside.pop() {
-            if Catalogue::read(&self.places)?.references_of(&id).next().is_none() {
-                freed.extend(self.delete(&id, leaving)?);
+    /// Removes those of the leaving images that no name and no index stands for any more, and with them the images of
+    /// their indexes; what they alone needed goes to the trash. The records are read once, however many images there are.
+    fn delete(&self, leaving: &mut Leaving) -> Result<Trash, Error> {
+        let mut catalogue = Catalogue::read(&self.places)?;
+        let mut next = 0;
+        let mut gone: Vec<ImageRecord> = Vec::new();
+        while let Some(id) = leaving.images.get(next).cloned() {
+            next += 1;
+            let is_named = catalogue.references_of(&id).next().is_some() || catalogue.lists(&id);
+            let Some(at) = catalogue.images.iter().position(|image| image.id == id) else { continue };
+            if is_named || self.mounted_at(&id).is_some() {
+                continue;
             }
+            let image = catalogue.images.swap_remove(at);
+            record::remove(&self.places.image(&id))?;
+            leaving.images.extend(image.index.iter().flat_map(|index| index.images.clone()));
+            gone.push(image);
         }
-        freed.extend(self.sweep(&Catalogue::read(&self.places)?)?);
-        Ok(freed)
+        let mut kept_layers: HashSet<Digest> = catalogue.images.iter().flat_map(chain_of).collect();
+        for image in &gone {
+            leaving.removed.push(Removed::Deleted(image.id.clone()));
+            // Topmost first. What several of the images had goes with the first one.
+            let layers = chain_of(image).into_iter().rev().filter(|id| kept_layers.insert(id.clone()));
+            leaving.removed.extend(layers.map(Removed::Deleted));
+        }
+        self.sweep(&catalogue)
     }
 
     /// Removes the image of one platform from what a name stands for. The last one takes the name along.
@@ -205,7 +217,7 @@ impl Store {
             let (platform, other) = (Box::new(platform.clone()), other.reference.familiar());
             return Err(Error::PlatformInUse { name: shown, platform, other });
         }
-        let mut leaving = Leaving { removed: Vec::new(), beside: vec![chosen.clone()] };
+        let mut leaving = Leaving { removed: Vec::new(), images: vec![chosen.clone()] };
         let mut changes = Changes::new(&self.places);
         let mut ending = Vec::new();
         for record in own.into_iter().chain(other) {
@@ -226,43 +238,37 @@ impl Store {
         for reference in ending {
             self.untag(&reference, &mut Vec::new(), &mut leaving)?;
         }
-        let freed = self.delete_beside(&mut leaving)?;
+        let freed = self.delete(&mut leaving)?;
         drop(lock);
-        empty(freed)?;
+        empty(freed);
         Ok(leaving.removed)
     }
 
-    /// Removes images by a filter, then everything that only waits to be removed.
+    /// Removes images by a filter, then everything that only waits to be removed. Images that are mounted stay.
     pub fn prune(&self, filter: &PruneFilter) -> Result<Pruned, Error> {
         let chosen: Vec<Image> = self.images()?.into_iter().filter(|image| filter.fits(image)).collect();
-        let mut pruned = Pruned::default();
         let lock = self.lock()?;
-        let mut trash = Trash::default();
-        let (mut leaving, mut unnamed) = (Leaving::default(), Vec::new());
+        let catalogue = Catalogue::read(&self.places)?;
+        let mut names: HashMap<&Digest, Vec<Reference>> = HashMap::new();
+        for found in &catalogue.references {
+            names.entry(&found.image).or_default().push(found.reference.clone());
+        }
+        let mut leaving = Leaving::default();
         for image in &chosen {
-            let catalogue = Catalogue::read(&self.places)?;
-            let mut left: Vec<Reference> =
-                catalogue.references_of(image.id()).map(|found| found.reference.clone()).collect();
+            let mut left = names.remove(image.id()).unwrap_or_default();
             // Somebody may have named it meanwhile, or an index that it belongs to.
-            if !filter.all && catalogue.lists(image.id()) {
-                continue;
-            }
-            if !filter.all && left.iter().any(|reference| reference.tag().is_some()) {
+            let is_wanted = || catalogue.lists(image.id()) || left.iter().any(|reference| reference.tag().is_some());
+            if (!filter.all && is_wanted()) || self.mounted_at(image.id()).is_some() {
                 continue;
             }
             for reference in left.clone() {
                 self.untag(&reference, &mut left, &mut leaving)?;
             }
-            unnamed.push(image.id());
+            leaving.images.push(image.id().clone());
         }
-        for id in unnamed {
-            trash.extend(self.delete(id, &mut leaving)?);
-        }
-        trash.extend(self.delete_beside(&mut leaving)?);
+        let trash = self.delete(&mut leaving)?;
         drop(lock);
-        pruned.removed = leaving.removed;
-        pruned.bytes = empty(trash)?;
-        Ok(pruned)
+        Ok(Pruned { removed: leaving.removed, bytes: empty(trash) })
     }
 
     /// Removes what unfinished pulls left behind, if nobody works on it: `system prune`. How many bytes that gave.
@@ -286,8 +292,16 @@ impl Store {
             }
         }
         trash.extend(self.sweep(&Catalogue::read(&self.places)?)?);
+        self.sweep_mounts()?;
+        // Uploads that a push left unfinished. One that runs now only loses the chance to go on after a break.
+        for path in record::list(&self.places.uploads())? {
+            trash.take(self, &path)?;
+        }
+        for folder in [self.places.uploads(), self.places.origins()] {
+            record::sweep_old(&folder)?;
+        }
         drop(lock);
-        empty(trash)
+        Ok(empty(trash))
     }
 
     /// Removes everything that no record and no living lease names.
@@ -295,7 +309,8 @@ impl Store {
         let lock = self.lock()?;
         let trash = self.sweep(&Catalogue::read(&self.places)?)?;
         drop(lock);
-        empty(trash).map(drop)
+        empty(trash);
+        Ok(())
     }
 
     /// Moves everything into the trash that no record and no living lease names. Only while the store is locked.
@@ -419,17 +434,18 @@ fn is_single(references: &[Reference]) -> bool {
     references.len() <= 1 || (tags <= 1 && repositories.len() == 1)
 }
 
-/// The ChainIDs that no image has any more, topmost first.
-fn released(image: &ImageRecord, after: &Catalogue) -> Vec<Digest> {
-    let chain_of = |image: &ImageRecord| {
-        let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        chain_ids(&diff_ids)
-    };
-    let kept: HashSet<Digest> = after.images.iter().flat_map(chain_of).collect();
-    let mut gone = chain_of(image);
-    gone.reverse();
-    gone.retain(|id| !kept.contains(id));
-    gone
+/// Whether a name of an image goes when this one is removed: the digests that a repository knows it by go with its last
+/// tag.
+fn goes_with(name: &Reference, removed: &Reference, all: &[Reference]) -> bool {
+    let same = |other: &Reference| other.full_repository() == removed.full_repository();
+    let stays = |other: &Reference| other != removed && same(other) && other.tag().is_some();
+    name == removed || (removed.digest().is_none() && same(name) && !all.iter().any(stays))
+}
+
+/// The ChainIDs of an image's layers, lowest first.
+fn chain_of(image: &ImageRecord) -> Vec<Digest> {
+    let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    chain_ids(&diff_ids)
 }
 
 /// What waits to be deleted, and how many bytes of it were taken from the store.
@@ -454,39 +470,21 @@ impl Trash {
     }
 }
 
-/// Deletes; how many bytes that gave.
-pub(crate) fn empty(trash: Trash) -> Result<u64, Error> {
+/// Deletes; how many bytes that gave. No record names any of it: what cannot be deleted now is tried again with the next
+/// command that removes something.
+pub(crate) fn empty(trash: Trash) -> u64 {
     let mut bytes = 0;
+    let mut failed = None;
     let mut seen = HashSet::new();
     for path in trash.paths.into_iter().filter(|path| seen.insert(path.clone())) {
+        let (freed, result) = delete(&path);
         if trash.taken.contains(&path) {
-            bytes += disk_bytes(&path);
+            bytes += freed;
         }
-        let removed = match fs_err::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() => fs_err::remove_dir_all(&path),
-            Ok(_) => fs_err::remove_file(&path),
-            Err(error) => Err(error),
-        };
-        match removed {
-            // Another process empties the trash too.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other?,
-        }
+        failed = failed.or(result.err());
     }
-    Ok(bytes)
-}
-
-/// Bytes of a file, or of all files in a folder, each once.
-pub(crate) fn disk_bytes(path: &Path) -> u64 {
-    fn walk(path: &Path, seen: &mut HashSet<u64>) -> u64 {
-        use std::os::unix::fs::MetadataExt;
-        let Ok(found) = std::fs::symlink_metadata(path) else { return 0 };
-        if !found.is_dir() {
-            let first = found.nlink() < 2 || seen.insert(found.ino());
-            return if first && found.is_file() { found.len() } else { 0 };
-        }
-        let Ok(entries) = std::fs::read_dir(path) else { return 0 };
-        entries.flatten().map(|entry| walk(&entry.path(), seen)).sum()
+    if let Some(error) = failed {
+        tracing::warn!("{error}: what is left will be tried again by `cove system prune`");
     }
-    walk(path, &mut HashSet::new())
+    bytes
 }

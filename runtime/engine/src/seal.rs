@@ -23,7 +23,7 @@ use crate::compress::compress;
 use crate::image::{self, Image};
 use crate::journal::Changes;
 use crate::lease::{Lease, Staging};
-use crate::publish::write_blob;
+use crate::publish::{name_blob, write_blob};
 use crate::send::Sender;
 use crate::store::Store;
 use crate::{Error, record};
@@ -81,10 +81,11 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<Sealed, TransferError> {
         let failed = |error: Error| error.on(Side::Source);
-        let unsealed = self.unsealed(images).map_err(failed)?;
         let mut dropped = 0;
-        if !unsealed.is_empty() {
+        if !self.unsealed(images).map_err(failed)?.is_empty() {
             let work = Arc::new(self.begin(images).map_err(failed)?);
+            // Another push may have been quicker.
+            let unsealed = self.unsealed(images).map_err(failed)?;
             let made = compress_and_place(&work, &unsealed, codec, target, progress).await?;
             dropped = work.publish(unsealed, &made).map_err(failed)?;
             drop(work);
@@ -119,12 +120,15 @@ impl Store {
         Ok(unsealed)
     }
 
+    /// Reads the records anew, for others may have changed them since the images were found, and holds on to what they
+    /// name.
     fn begin(&self, images: &[Image]) -> Result<Work, Error> {
         let disk = fs_err::File::open(&self.places.root)?.into_parts().0;
         let _lock = self.lock()?;
         let lease = Lease::take(&self.places)?;
-        let blobs = images.iter().flat_map(|image| image.record.blobs());
-        lease.add(blobs.map(|blob| blob.digest.as_str()))?;
+        let images = images.iter().filter_map(|image| image::read_record(&self.places, image.id()).transpose());
+        let images = images.collect::<Result<Vec<ImageRecord>, Error>>()?;
+        lease.add(images.iter().flat_map(ImageRecord::blobs).map(|blob| blob.digest.as_str()))?;
         let staging = Staging::make(&self.places)?;
         Ok(Work { store: self.clone(), lease: Arc::new(lease), staging, disk })
     }
@@ -274,7 +278,7 @@ impl Work {
         let made = Descriptor::new(oci_type(codec), made.digest, made.size);
         let _lock = self.store.lock()?;
         self.lease.add([made.digest.as_str()])?;
-        fs_err::rename(&path, places.blob(&made.digest))?;
+        name_blob(places, &path, &made.digest)?;
         let compressed = CompressedRecord { diff_id: diff_id.clone(), codec, blob: made.clone() };
         record::remember(&places.compressed_layer(diff_id, codec), &compressed)?;
         Ok(made)

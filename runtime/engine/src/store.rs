@@ -17,13 +17,15 @@ use crate::journal::{self, Changes};
 use crate::lock::Lock;
 use crate::places::Places;
 use crate::receive::main_reference;
-use crate::unpack::{self, Unpacked};
-use crate::{Error, mount, origins, record, user_namespace};
+use crate::unpack::OverlayXattr;
+use crate::{Error, abilities, origins, record};
 
 /// The image store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) places: Arc<Places>,
+    /// The attributes that mark whiteouts and opaque folders in its layers, and that its mounts must look for.
+    pub(crate) overlay: OverlayXattr,
 }
 
 /// An image and how it was found.
@@ -66,7 +68,10 @@ impl Store {
         if !places.compressed().exists() {
             fs_err::create_dir_all(places.compressed())?;
         }
-        let store = Store { places: Arc::new(places) };
+        // Mounts and sockets of others must not be waiting there.
+        places.check_run()?;
+        let overlay = abilities::overlay(&places)?;
+        let store = Store { places: Arc::new(places), overlay };
         // Somebody changes records, or was killed while changing them: locking waits for the one and ends the other.
         if store.places.journal().exists() {
             drop(store.lock()?);
@@ -260,52 +265,6 @@ impl Store {
     /// Repositories that are known to hold a blob.
     pub fn origins(&self, blob: &Digest) -> Vec<Origin> {
         origins::of(&self.places, blob)
-    }
-
-    /// Mounts an image read-only and gives the folder.
-    pub fn mount(&self, image: &Image) -> Result<PathBuf, Error> {
-        let folder = self.mount_folder(image);
-        fs_err::create_dir_all(&folder)?;
-        let attributes = match user_namespace::outer_user() {
-            0 => mount::Attributes::Trusted,
-            _ => mount::Attributes::User,
-        };
-        let mut layers = image.layer_folders();
-        layers.extend(self.root_folder(image)?);
-        mount::mount(&layers, &self.places.run.join("empty"), &folder, attributes)?;
-        Ok(folder)
-    }
-
-    /// An empty folder with the attributes that the image's root shall have, to be mounted on top; `None` if the topmost
-    /// layer has them. Most layers do not carry their root, and are kept independently of those that do.
-    fn root_folder(&self, image: &Image) -> Result<Option<PathBuf>, Error> {
-        let mut topmost_first = image.layers().iter().rev();
-        if topmost_first.next().is_none_or(|layer| layer.carries_root) {
-            return Ok(None);
-        }
-        let Some(carrying) = topmost_first.find(|layer| layer.carries_root) else { return Ok(None) };
-        let folder = self.places.run.join("roots").join(image.id().hex());
-        if folder.exists() {
-            fs_err::remove_dir(&folder)?;
-        }
-        fs_err::create_dir_all(&folder)?;
-        let nothing = Unpacked::default();
-        unpack::settle(&folder, &nothing, std::slice::from_ref(&carrying.folder), &crate::unpack_options())?;
-        Ok(Some(folder))
-    }
-
-    /// Takes the mount of an image away.
-    pub fn unmount(&self, image: &Image) -> Result<(), Error> {
-        let folder = self.mount_folder(image);
-        mount::take_away(&folder)?;
-        match fs_err::remove_dir(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn mount_folder(&self, image: &Image) -> PathBuf {
-        self.places.run.join("images").join(image.id().hex())
     }
 }
 

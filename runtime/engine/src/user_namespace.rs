@@ -70,6 +70,8 @@ fn stage() -> Option<Stage> {
 pub fn place() -> Place {
     match stage() {
         Some(Stage::Inside { ids, .. }) => Place::Inside(ids),
+        // A namespace that the user made, with `unshare --map-root-user` for instance.
+        _ if geteuid().is_root() && mapped_ids() == 1 => Place::Inside(Ids::One),
         _ if geteuid().is_root() => Place::Root,
         _ => Place::Outside,
     }
@@ -81,6 +83,32 @@ pub fn outer_user() -> u32 {
         Some(Stage::Inside { user, .. }) => user,
         _ => geteuid().as_raw(),
     }
+}
+
+/// Whether this process is in a namespace that was made for this command, and that ends with it.
+pub(crate) fn is_own() -> bool {
+    matches!(stage(), Some(Stage::Inside { .. }))
+}
+
+/// Lines of the map of user ids: first id inside, first id outside, count (user_namespaces(7)).
+fn id_map() -> Vec<[u64; 3]> {
+    let text = fs_err::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let numbers = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map_while(|number| number.parse().ok());
+        Some([numbers.next()?, numbers.next()?, numbers.next()?])
+    };
+    text.lines().filter_map(numbers).collect()
+}
+
+/// How many ids there are.
+fn mapped_ids() -> u64 {
+    id_map().iter().map(|[_, _, count]| count).sum()
+}
+
+/// Who root of this namespace is outside of it.
+pub(crate) fn mapped_user() -> u32 {
+    let root = id_map().into_iter().find(|[inside, _, _]| *inside == 0);
+    root.and_then(|[_, outside, _]| u32::try_from(outside).ok()).unwrap_or(0)
 }
 
 /// Goes on inside a namespace if this process is run by an ordinary user: then the answer is how the process inside
@@ -113,31 +141,45 @@ fn stay_outside<S: Send + 'static>(
     serve: impl FnOnce(S) + Send + 'static,
 ) -> Result<ExitStatus, Error> {
     let broken = |error: io::Error| failed(error, BROKEN);
-    let (mut ours, theirs) = UnixStream::pair().map_err(broken)?;
-    fcntl_setfd(&theirs, FdFlags::empty()).map_err(|error| failed(error, BROKEN))?;
     let mut command = itself();
-    command.env(VARIABLE, format!("entering:{}", theirs.as_raw_fd()));
     let served = prepare(&mut command).map_err(broken)?;
-    let mut child = command.spawn().map_err(broken)?;
-    drop((theirs, command));
+    let mut wants_many = true;
+    let mut child = loop {
+        let (mut ours, theirs) = UnixStream::pair().map_err(broken)?;
+        fcntl_setfd(&theirs, FdFlags::empty()).map_err(|error| failed(error, BROKEN))?;
+        command.env(VARIABLE, format!("entering:{}", theirs.as_raw_fd()));
+        let mut child = command.spawn().map_err(broken)?;
+        drop(theirs);
 
-    let mut ready = [0];
-    if ours.read_exact(&mut ready).is_err() {
-        // It has said on stderr why it could not enter.
-        return child.wait().map_err(broken);
-    }
-    let ids = match map_many(child.id()) {
-        Ok(()) => MANY,
-        Err(reason) => {
-            tracing::warn!(
-                "only your own user id can be used ({reason}): files of other owners in images will belong to you; \
-                 install `uidmap` and have root run `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`"
-            );
-            ONE
+        let mut ready = [0];
+        if ours.read_exact(&mut ready).is_err() {
+            // It has said on stderr why it could not enter.
+            return child.wait().map_err(broken);
         }
+        let mapped = if wants_many { map_many(child.id()) } else { Ok(false) };
+        let ids = match mapped {
+            Ok(true) => MANY,
+            Ok(false) => ONE,
+            Err(Unmapped { reason, half }) => {
+                tracing::warn!(
+                    "only your own user id can be used ({reason}): files of other owners in images will belong to \
+                     you; install `uidmap` and have root run \
+                     `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`"
+                );
+                wants_many = false;
+                if half {
+                    // A map can be written once: this namespace can have no other one.
+                    child.kill().map_err(broken)?;
+                    child.wait().map_err(broken)?;
+                    continue;
+                }
+                ONE
+            }
+        };
+        ours.write_all(&[ids]).map_err(broken)?;
+        break child;
     };
-    ours.write_all(&[ids]).map_err(broken)?;
-    drop(ours);
+    drop(command);
     std::thread::spawn(move || serve(served));
     let pid = child.id();
     std::thread::spawn(move || forward_signals(pid));
@@ -196,28 +238,55 @@ fn map_one(user: u32, group: u32) -> io::Result<()> {
     fs_err::write("/proc/self/gid_map", format!("0 {group} 1\n"))
 }
 
-/// The user's own id becomes root's, their subordinate ids those from 1 on. Why not, in a few words.
-fn map_many(pid: u32) -> Result<(), String> {
+/// Why a user's subordinate ids cannot be used.
+#[derive(Debug)]
+struct Unmapped {
+    /// In a few words.
+    reason: String,
+    /// Whether the user ids are mapped nonetheless, and only the groups are not.
+    half: bool,
+}
+
+/// The user's own id becomes root's, their subordinate ids those from 1 on. Nothing is begun that cannot be finished as
+/// far as can be seen.
+fn map_many(pid: u32) -> Result<bool, Unmapped> {
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     let names = [user.to_string(), user_name(user).unwrap_or_default()];
+    let read = |list: &str| fs_err::read_to_string(list).unwrap_or_default();
+    let early = |reason| Unmapped { reason, half: false };
+    let mut commands = Vec::new();
     for (program, list, own) in [("newuidmap", "/etc/subuid", user), ("newgidmap", "/etc/subgid", group)] {
-        let ranges = subordinate(list, &names);
-        if ranges.is_empty() {
-            return Err(format!("`{list}` has no ids for you"));
-        }
-        let mut command = Command::new(found(program).ok_or_else(|| format!("`{program}` is not installed"))?);
-        command.args([pid.to_string(), "0".to_owned(), own.to_string(), "1".to_owned()]);
-        let mut inside = 1;
-        for (start, count) in ranges {
-            command.args([inside.to_string(), start.to_string(), count.to_string()]);
-            inside += count;
-        }
-        let output = command.output().map_err(|error| format!("`{program}` cannot be run: {error}"))?;
+        let map = id_arguments(own, &subordinate(&read(list), &names));
+        let map = map.ok_or_else(|| early(format!("`{list}` has no ids for you")))?;
+        let path = found(program).ok_or_else(|| early(format!("`{program}` is not installed")))?;
+        let mut command = Command::new(path);
+        command.arg(pid.to_string()).args(map);
+        commands.push((program, command));
+    }
+    for (number, (program, mut command)) in commands.into_iter().enumerate() {
+        let late = |reason| Unmapped { reason, half: number > 0 };
+        let output = command.output().map_err(|error| late(format!("`{program}` cannot be run: {error}")))?;
         if !output.status.success() {
-            return Err(format!("`{program}`: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            return Err(late(format!("`{program}`: {}", String::from_utf8_lossy(&output.stderr).trim())));
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// What the programs are told: the own id as root, and these ranges from 1 on, as many as there are numbers for. `None`
+/// without ranges.
+fn id_arguments(own: u32, ranges: &[(u32, u32)]) -> Option<Vec<String>> {
+    let mut numbers = vec![0, own, 1];
+    let mut inside = 1_u32;
+    for (start, count) in ranges {
+        // The highest number is no id.
+        let count = (*count).min(u32::MAX - inside).min(u32::MAX - start);
+        if count > 0 {
+            numbers.extend([inside, *start, count]);
+            inside += count;
+        }
+    }
+    (inside > 1).then(|| numbers.iter().map(ToString::to_string).collect())
 }
 
 /// The name of a user, from the file that lists local ones.
@@ -229,9 +298,8 @@ fn user_name(user: u32) -> Option<String> {
     local.or_else(|| std::env::var("USER").ok())
 }
 
-/// Ranges of ids in a file of lines `NAME:START:COUNT`, subuid(5).
-fn subordinate(list: &str, names: &[String]) -> Vec<(u32, u32)> {
-    let text = fs_err::read_to_string(list).unwrap_or_default();
+/// Ranges of ids in the text of a file of lines `NAME:START:COUNT`, subuid(5).
+fn subordinate(text: &str, names: &[String]) -> Vec<(u32, u32)> {
     let range = |line: &str| {
         let mut parts = line.trim().split(':');
         let name = parts.next().filter(|name| !name.is_empty() && names.iter().any(|own| own == name));
@@ -274,4 +342,27 @@ fn forward_signals(pid: u32) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_ids_never_go_beyond_the_last_id() {
+        let names = ["1000".to_owned(), "me".to_owned()];
+        let text = "you:1:5\nme:100000:65536\n1000:4294901760:65536\n:7:7\nme:9:0\nme:x:1\n";
+        let ranges = subordinate(text, &names);
+        assert_eq!(ranges, [(100_000, 65_536), (4_294_901_760, 65_536)]);
+        let arguments = |ranges: &[(u32, u32)]| id_arguments(1000, ranges).map(|numbers| numbers.join(" "));
+        assert_eq!(
+            arguments(&ranges).as_deref(),
+            Some("0 1000 1 1 100000 65536 65537 4294901760 65535"),
+            "the last number is no id"
+        );
+        let large = [(100, u32::MAX), (5, 7)];
+        assert_eq!(arguments(&large).as_deref(), Some("0 1000 1 1 100 4294967195 4294967196 5 7"));
+        assert_eq!(arguments(&[(1, u32::MAX), (1, u32::MAX), (1, 9)]).as_deref(), Some("0 1000 1 1 1 4294967294"));
+        assert_eq!(arguments(&[]), None);
+    }
 }

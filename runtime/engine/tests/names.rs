@@ -230,3 +230,86 @@ async fn an_image_is_mounted_read_only() {
     assert_eq!(std::fs::read(folder.join("new")).unwrap(), b"b");
     store.unmount(&twice).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_in_the_place_of_a_digest_removes_the_image() {
+    let (_folder, store) = store();
+    pull(&store, &image("one"), "app").await.unwrap();
+    let id = store.find("app", &defaults()).unwrap().image.id().clone();
+    let removed = remove(&store, &format!("app@{id}"), false).unwrap();
+    assert!(removed.contains(&Removed::Untagged(reference("app"))), "{removed:?}");
+    assert!(removed.contains(&Removed::Deleted(id)));
+    assert!(store.images().unwrap().is_empty());
+    assert_eq!(blobs(&store), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_that_several_pruned_images_had_are_told_of_once() {
+    let (_folder, store) = store();
+    for number in 0..3 {
+        pull(&store, &image(&number.to_string()), &format!("app:{number}")).await.unwrap();
+    }
+    store.find("app:0", &defaults()).unwrap();
+    let pruned = store.prune(&PruneFilter { all: true, ..PruneFilter::default() }).unwrap();
+    let deleted = pruned.removed.iter().filter(|removed| matches!(removed, Removed::Deleted(_))).count();
+    // Three images, a layer of each and the one that they share.
+    assert_eq!(deleted, 7, "{:?}", pruned.removed);
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert_eq!(blobs(&store), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_unfinished_pushes_left_is_pruned() {
+    use cove_transfer::{Origin, UploadJournal};
+    let (_folder, store) = store();
+    let to = Origin { registry: "localhost:5000".parse().unwrap(), repository: "app".parse().unwrap() };
+    let blob = sha256(b"");
+    store.remember(&to, &blob, "https://localhost:5000/v2/app/blobs/uploads/1");
+    assert!(UploadJournal::find(&store, &to, &blob).is_some());
+    let torn = store.places().root.join("origins/.new-torn");
+    let fresh = store.places().root.join("origins/.new-fresh");
+    for path in [&torn, &fresh] {
+        std::fs::write(path, b"").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    std::fs::File::open(&torn).unwrap().set_modified(long_ago).unwrap();
+    store.prune_partial().unwrap();
+    assert!(UploadJournal::find(&store, &to, &blob).is_none());
+    assert!(!torn.exists() && fresh.exists());
+}
+
+const COUNTED: &str = "COVE_TEST_COUNTED_PRUNE";
+
+/// Not a test of its own: the process whose system calls are counted.
+#[test]
+fn prunes_what_it_is_told_to() {
+    let Some(folder) = std::env::var_os(COUNTED) else { return };
+    let store = Store::open(cove_engine::Places::under(folder.as_ref())).unwrap();
+    store.prune(&PruneFilter { all: true, ..PruneFilter::default() }).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_work_of_a_prune_grows_with_the_images_and_not_faster() {
+    let mut counts = Vec::new();
+    for images in [0, 12, 24] {
+        let (folder, store) = store();
+        for number in 0..images {
+            pull(&store, &image(&number.to_string()), &format!("app:{number}")).await.unwrap();
+        }
+        let log = folder.path().join("log");
+        let traced = std::process::Command::new("strace")
+            .args(["-f", "-qq", "-e", "trace=openat", "-o"])
+            .arg(&log)
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "prunes_what_it_is_told_to"])
+            .env(COUNTED, folder.path())
+            .output();
+        if !traced.is_ok_and(|traced| traced.status.success()) {
+            return;
+        }
+        assert!(store.images().unwrap().is_empty());
+        counts.push(std::fs::read_to_string(log).unwrap().lines().count());
+    }
+    let (once, twice) = (counts[1] - counts[0], counts[2] - counts[0]);
+    assert!(twice <= once * 23 / 10, "{counts:?}");
+}

@@ -293,4 +293,101 @@ mod tests {
         let archive = old_archive();
         assert!(read_whole(&archive[..archive.len() / 2]).is_err(), "half an archive must be refused");
     }
+    #[test]
+    fn compression_is_seen_in_pieces_of_one_byte() {
+        struct Dripping<'a>(&'a [u8]);
+        impl std::io::Read for Dripping<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let count = buffer.len().min(self.0.len()).min(1);
+                buffer[..count].copy_from_slice(&self.0[..count]);
+                self.0 = &self.0[count..];
+                Ok(count)
+            }
+        }
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(&old_archive()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(Dripping(&xz.finish().unwrap()), folder.path()).unwrap().images().len(), 1);
+    }
+
+    #[test]
+    fn archives_cannot_become_endless() {
+        // Nothing but zeros, which deflate packs a thousand times smaller: refused before it fills the disk.
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..1100 {
+            gzip.write_all(&zeros).unwrap();
+        }
+        let bomb = gzip.finish().unwrap();
+        let error = std::io::copy(&mut decompressed(&bomb[..]).unwrap(), &mut std::io::sink()).unwrap_err();
+        assert!(error.to_string().contains("1000 times as large"), "{error}");
+        // xz with a dictionary of 512 MiB.
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+        options.dict_size(512 << 20);
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(&options);
+        let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32).unwrap();
+        let mut xz = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+        xz.write_all(b"x").unwrap();
+        let large = xz.finish().unwrap();
+        assert!(std::io::read_to_string(decompressed(&large[..]).unwrap()).is_err());
+        // A sparse file of a TiB in two blocks.
+        let mut header = ::tar::Header::new_gnu();
+        header.set_entry_type(::tar::EntryType::GNUSparse);
+        header.set_mode(0o644);
+        header.set_path("layer.tar").unwrap();
+        header.set_size(512);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.set_real_size(1 << 32);
+        gnu.sparse[0].set_offset((1 << 32) - 512);
+        gnu.sparse[0].set_length(512);
+        header.set_cksum();
+        let mut sparse = header.as_bytes().to_vec();
+        sparse.extend_from_slice(&[b'x'; 512]);
+        sparse.extend_from_slice(&[0; 1024]);
+        let error = read_whole(&sparse).unwrap_err().to_string();
+        assert!(error.contains("sparse"), "{error}");
+    }
+
+    #[test]
+    fn long_chains_of_links_and_long_lists_take_no_longer_than_they_are_long() {
+        let mut entries = vec![("manifest.json".to_owned(), Ok(br#"[{"Config":"config.json"}]"#.to_vec()))];
+        let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+        entries.push(("config.json".to_owned(), Ok(config.to_vec())));
+        // The last one first: each pass over all of them finds one.
+        for number in 0..10_000 {
+            entries.push((format!("link-{number}"), Err(format!("link-{}", number + 1))));
+        }
+        entries.push(("link-10000".to_owned(), Err("config.json".to_owned())));
+        let borrowed: Vec<(&str, Result<&[u8], &str>)> =
+            entries.iter().map(|(name, content)| (name.as_str(), content.as_deref().map_err(String::as_str))).collect();
+        let chain = tar(&borrowed);
+        let started = std::time::Instant::now();
+        read_whole(&chain).unwrap();
+        // One manifest, listed again and again under names.
+        let blob = |bytes: &[u8]| (format!("blobs/sha256/{}", hex(bytes)), bytes.to_vec());
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:{}","size":{}}},"layers":[],"annotations":{{"padding":"{}"}}}}"#,
+            hex(config),
+            config.len(),
+            "x".repeat(1 << 20)
+        );
+        let listed: Vec<String> = (0..2000)
+            .map(|number| {
+                format!(
+                    r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:{}","size":{},"annotations":{{"io.containerd.image.name":"docker.io/library/app:{number}"}}}}"#,
+                    hex(manifest.as_bytes()),
+                    manifest.len()
+                )
+            })
+            .collect();
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, listed.join(","));
+        let blobs = [blob(config), blob(manifest.as_bytes()), ("index.json".to_owned(), index.into_bytes())];
+        let blobs: Vec<(&str, Result<&[u8], &str>)> =
+            blobs.iter().map(|(name, bytes)| (name.as_str(), Ok(bytes.as_slice()))).collect();
+        let (layout, _folder) = read_whole(&tar(&blobs)).unwrap();
+        assert_eq!(layout.images().len(), 1);
+        assert_eq!(layout.images()[0].names.len(), 2000);
+        assert!(started.elapsed().as_secs() < 8, "{:?}", started.elapsed());
+    }
 }

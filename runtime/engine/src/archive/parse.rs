@@ -1,6 +1,6 @@
 //! What an archive's files say: OCI layouts, and docker's lists, old and new.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -126,26 +126,26 @@ fn of_index(
         }
     }
     let mut images: Vec<Archived> = Vec::new();
+    let mut positions: HashMap<&Digest, usize> = HashMap::new();
+    let mut seen: HashSet<(usize, Reference)> = HashSet::new();
     for entry in index.children().filter(|entry| !entry.is_attestation()) {
-        let content = contents.get(&entry.digest).ok_or_else(|| Error::MissingBlob(entry.digest.clone()))?;
-        let manifest = Manifest::parse(content.bytes()?, Some(&entry.media_type))?;
         let named = entry.annotations.as_ref().and_then(full_name).map(|name| reference(&name)).transpose()?;
-        let by_config = manifest.config().and_then(|config| by_config.get(&config.digest));
-        let position = images.iter().position(|image| image.root.digest == entry.digest);
-        let image = match position {
-            Some(position) => &mut images[position],
+        let mut names = Vec::from_iter(named);
+        let position = match positions.get(&entry.digest) {
+            Some(position) => *position,
             None => {
+                let content = contents.get(&entry.digest).ok_or_else(|| Error::MissingBlob(entry.digest.clone()))?;
+                let manifest = Manifest::parse(content.bytes()?, Some(&entry.media_type))?;
+                // An image's names are given to it once, whatever else has the same configuration.
+                names.extend(manifest.config().and_then(|config| by_config.remove(&config.digest)).unwrap_or_default());
                 let root = Descriptor { annotations: None, platform: None, ..entry.clone() };
                 images.push(Archived { root, names: Vec::new() });
-                let last = images.len() - 1;
-                &mut images[last]
+                positions.insert(&entry.digest, images.len() - 1);
+                images.len() - 1
             }
         };
-        for name in named.iter().chain(by_config.into_iter().flatten()) {
-            if !image.names.contains(name) {
-                image.names.push(name.clone());
-            }
-        }
+        let new = names.into_iter().filter(|name| seen.insert((position, name.clone())));
+        images[position].names.extend(new);
     }
     Ok(images)
 }

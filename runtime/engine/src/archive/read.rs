@@ -1,14 +1,23 @@
 //! Takes an archive apart: every file into a folder under a number, by a name that never becomes a path.
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::collections::{HashMap, HashSet};
+use std::io::{BufReader, Cursor, Read, Write};
 use std::path::Path;
 
 use cove_oci::{Algorithm, Hasher};
+use liblzma::stream::Stream;
 
 use super::{Content, Layout, parse};
 use crate::Error;
+use crate::decompress::{Counted, capped};
 use crate::tar::{Archive, Entry, EntryKind, TarLimits};
+use crate::unpack::UnpackLimits;
+
+/// What is read of a compressed archive.
+type Input<'a> = BufReader<Counted<Box<dyn Read + 'a>>>;
+
+/// Most bytes of memory to decode xz with: twice what its highest level asks for.
+const XZ_MEMORY: u64 = 128 << 20;
 
 /// Most entries of an archive: a few for each layer of its images.
 const ENTRY_LIMIT: usize = 100_000;
@@ -25,16 +34,28 @@ pub fn read(archive: impl Read, folder: &Path) -> Result<Layout, Error> {
     parse::layout(files, folder)
 }
 
-/// Undoes the compression that the first bytes tell of.
-pub(crate) fn decompressed<'a>(archive: impl Read + 'a) -> Result<Box<dyn Read + 'a>, Error> {
-    let mut input = BufReader::with_capacity(256 * 1024, archive);
-    Ok(match input.fill_buf()? {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(input)),
-        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
-        _ => Box::new(input),
-    })
+/// Undoes the compression that the first bytes tell of, within the limits that layers have.
+pub(crate) fn decompressed<'a>(mut archive: impl Read + 'a) -> Result<Box<dyn Read + 'a>, Error> {
+    let limits = UnpackLimits::default();
+    // A pipe may give them one by one.
+    let mut first = Vec::with_capacity(6);
+    archive.by_ref().take(6).read_to_end(&mut first)?;
+    let open: fn(Input<'a>) -> std::io::Result<Box<dyn Read + 'a>> = match first.as_slice() {
+        [0x1f, 0x8b, ..] => |input| Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => |input| {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+            Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream)))
+        },
+        [b'B', b'Z', b'h', ..] => |input| Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(input))),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => |input| {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+            decoder.window_log_max(UnpackLimits::default().zstd_window_log)?;
+            Ok(Box::new(decoder))
+        },
+        _ => |input| Ok(Box::new(input)),
+    };
+    let whole: Box<dyn Read + 'a> = Box::new(Cursor::new(first).chain(archive));
+    Ok(capped(whole, &limits, |counted| open(BufReader::with_capacity(256 * 1024, counted)))?)
 }
 
 fn take_apart(archive: impl Read, folder: &Path) -> Result<Files, Error> {
@@ -56,6 +77,10 @@ fn take_apart(archive: impl Read, folder: &Path) -> Result<Files, Error> {
                 let content = store(&mut archive, entry.size, &path).map_err(|error| match error {
                     Stored::Tar(error) => broken(error),
                     Stored::File(error) => error.into(),
+                    // Holes would cost an attacker nothing and us the disk.
+                    Stored::Sparse => Error::Archive(format!(
+                        "`{name}` of the archive is sparse, as nothing in an archive of images is: make it without `tar --sparse`"
+                    )),
                 })?;
                 files.insert(name, content);
             }
@@ -77,23 +102,35 @@ fn take_apart(archive: impl Read, folder: &Path) -> Result<Files, Error> {
     Ok(files)
 }
 
-/// Links may come before what they name and may lead to links; what leads nowhere or in circles is left out.
-fn resolve(files: &mut Files, mut links: Vec<(String, String)>) {
-    loop {
-        let before = links.len();
-        links.retain(|(name, target)| match files.get(target).cloned() {
-            Some(content) => files.insert(name.clone(), content).is_some_and(|_| false),
-            None => true,
-        });
-        if links.len() == before {
-            return;
-        }
+/// Links may come before what they name and may lead to links; what leads nowhere or in circles is left out. Each link is
+/// followed once.
+fn resolve(files: &mut Files, links: Vec<(String, String)>) {
+    let targets: HashMap<String, String> = links.into_iter().collect();
+    let mut resolved: HashMap<&str, Option<Content>> = HashMap::new();
+    for name in targets.keys() {
+        let mut way: HashSet<&str> = HashSet::new();
+        let mut current = name.as_str();
+        let found = loop {
+            if let Some(known) = resolved.get(current) {
+                break known.clone();
+            }
+            match targets.get(current) {
+                Some(next) if way.insert(current) => current = next,
+                Some(_) => break None,
+                None => break files.get(current).cloned(),
+            }
+        };
+        resolved.extend(way.into_iter().map(|name| (name, found.clone())));
     }
+    let found: Vec<(String, Content)> =
+        resolved.into_iter().filter_map(|(name, found)| Some((name.to_owned(), found?))).collect();
+    files.extend(found);
 }
 
 enum Stored {
     Tar(crate::tar::TarError),
     File(std::io::Error),
+    Sparse,
 }
 
 fn store(archive: &mut Archive<impl Read>, size: u64, path: &Path) -> Result<Content, Stored> {
@@ -101,25 +138,17 @@ fn store(archive: &mut Archive<impl Read>, size: u64, path: &Path) -> Result<Con
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut written = 0;
     while let Some((offset, data)) = archive.data().map_err(Stored::Tar)? {
-        // Nothing that an archive of images holds is sparse; whoever packed it so gets it filled.
-        pad(&mut file, &mut hasher, offset - written).map_err(Stored::File)?;
+        if offset != written {
+            return Err(Stored::Sparse);
+        }
         file.write_all(data).map_err(Stored::File)?;
         hasher.update(data);
         written = offset + data.len() as u64;
     }
-    pad(&mut file, &mut hasher, size - written).map_err(Stored::File)?;
-    Ok(Content { path: path.to_owned(), digest: hasher.finish(), size })
-}
-
-fn pad(file: &mut impl Write, hasher: &mut Hasher, mut count: u64) -> std::io::Result<()> {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    while count > 0 {
-        let part = &ZEROS[..usize::try_from(count).unwrap_or(ZEROS.len()).min(ZEROS.len())];
-        file.write_all(part)?;
-        hasher.update(part);
-        count -= part.len() as u64;
+    if size != written {
+        return Err(Stored::Sparse);
     }
-    Ok(())
+    Ok(Content { path: path.to_owned(), digest: hasher.finish(), size })
 }
 
 /// The name of an entry, or what a link in the folder of `from` leads to: parts joined by `/`, without `.` and `..`.

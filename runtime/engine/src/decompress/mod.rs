@@ -49,21 +49,33 @@ pub fn decompress<'a>(
     compressed: impl Read + 'a,
     limits: &UnpackLimits,
 ) -> io::Result<Box<dyn Read + 'a>> {
+    capped(compressed, limits, |compressed| {
+        Ok(match codec {
+            Codec::Identity => Box::new(compressed),
+            Codec::Gzip => Box::new(gzip::Decoder::new(compressed)),
+            Codec::Zstd => {
+                let input = BufReader::with_capacity(BUFFER, compressed);
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+                decoder.window_log_max(limits.zstd_window_log)?;
+                Box::new(decoder)
+            }
+        })
+    })
+}
+
+/// What `open` makes of something compressed, as long as that does not become too large.
+pub(crate) fn capped<'a, R: Read + 'a>(
+    compressed: R,
+    limits: &UnpackLimits,
+    open: impl FnOnce(Counted<R>) -> io::Result<Box<dyn Read + 'a>>,
+) -> io::Result<Box<dyn Read + 'a>> {
     let read = Rc::new(Cell::new(0));
-    let compressed = Counted { inner: compressed, count: Rc::clone(&read) };
-    let inner: Box<dyn Read + 'a> = match codec {
-        Codec::Identity => return Ok(Box::new(compressed)),
-        Codec::Gzip => Box::new(gzip::Decoder::new(compressed)),
-        Codec::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, compressed))?;
-            decoder.window_log_max(limits.zstd_window_log)?;
-            Box::new(decoder)
-        }
-    };
+    let inner = open(Counted { inner: compressed, count: Rc::clone(&read) })?;
     Ok(Box::new(Capped { inner, read, written: 0, ratio: limits.ratio, from: limits.ratio_from }))
 }
 
-struct Counted<R> {
+/// Counts what is read of something compressed.
+pub(crate) struct Counted<R> {
     inner: R,
     count: Rc<Cell<u64>>,
 }

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, DEFAULT_ACL, On, failed, owner_failed, times};
+use super::budget::Budget;
 use super::folders::Folders;
 use super::tree::{Folder, Id, Kind, ROOT, Step, Tree, normalise, path_buf, split_last};
 use super::{LinkBelow, Problem, UnpackError, UnpackOptions, Unpacked};
@@ -29,12 +30,14 @@ pub(super) struct Unpacker<'a> {
 }
 
 impl<'a> Unpacker<'a> {
-    pub(super) fn new(folder: &Path, options: &'a UnpackOptions) -> Result<Self, UnpackError> {
+    pub(super) fn new(folder: &Path, options: &'a UnpackOptions, budget: &Budget) -> Result<Self, UnpackError> {
         let root = |error| failed("open", b".", error);
         let mut folders = Folders::new(folder).map_err(root)?;
-        let mut tree = Tree::new(options.limits.tree_bytes, u32::MAX);
+        let mut tree = Tree::new(budget);
         let stat = rustix::fs::fstat(folders.get(&tree, ROOT).map_err(root)?).map_err(root)?;
-        tree = Tree::new(options.limits.tree_bytes, stat.st_gid);
+        if let Some(root) = tree.folder_mut(ROOT) {
+            root.gid = stat.st_gid;
+        }
         let attributes = Attributes::new(options);
         Ok(Unpacker { options, attributes, tree, folders, result: Unpacked::default(), last_parent: None })
     }
@@ -187,13 +190,18 @@ impl<'a> Unpacker<'a> {
         }
         rustix::fs::fchmod(&directory, Mode::from_raw_mode(entry.mode))
             .map_err(|error| failed("set the mode of", &self.tree.path(id), error))?;
-        let default_acl = entry.xattrs.iter().find(|xattr| xattr.name == DEFAULT_ACL);
+        let default_acl = entry.xattrs.iter().find(|xattr| xattr.name == DEFAULT_ACL).map(|xattr| &xattr.value);
+        // The kernel takes no larger value of an attribute.
+        if default_acl.is_some_and(|acl| acl.len() > 1 << 16) {
+            return Err(refused(&entry.path, Problem::LargeAcl));
+        }
+        let limit = self.options.limits.tree_bytes;
+        self.tree.set_default_acl(id, default_acl.cloned()).ok_or_else(|| too_many_folders(limit))?;
         if let Some(folder) = self.tree.folder_mut(id) {
             folder.gid = gid;
             folder.carried |= carried;
             folder.modified = entry.modified;
             folder.accessed = entry.accessed.unwrap_or(entry.modified);
-            folder.default_acl = default_acl.map(|xattr| xattr.value.clone());
         }
         Ok(())
     }
@@ -247,6 +255,11 @@ impl<'a> Unpacker<'a> {
     }
 
     fn node(&mut self, parent: Id, name: &[u8], entry: &Entry, kind: FileType) -> Result<(), UnpackError> {
+        // Overlayfs takes this device for a whiteout, whoever made it: layers of images that were made inside of an
+        // overlay mount have some. Docker lets that happen; here the tree knows of it too.
+        if kind == FileType::CharacterDevice && entry.device == (0, 0) {
+            return self.stand_in(parent, name);
+        }
         let directory = self.make_room(parent, name, None)?;
         let (major, minor) = entry.device;
         let device = if kind == FileType::Fifo { 0 } else { makedev(major, minor) };
@@ -258,7 +271,7 @@ impl<'a> Unpacker<'a> {
                 if kind != FileType::Fifo && source.raw_os_error() == Some(Errno::PERM.raw_os_error()) =>
             {
                 self.result.skipped_devices += 1;
-                return Ok(());
+                return self.stand_in(parent, name);
             }
             made => made?,
         }
@@ -386,23 +399,29 @@ impl<'a> Unpacker<'a> {
             self.finish_folder(*id)?;
         }
         let limit = self.options.limits.tree_bytes;
-        let mut kept = 0;
-        let mut keep = |path: Vec<u8>| {
-            kept += path.len() as u64 + 32;
-            if kept > limit { Err(too_many_folders(limit)) } else { Ok(path_buf(&path)) }
-        };
-        for id in self.tree.ids() {
+        let ids: Vec<Id> = self.tree.ids().collect();
+        for id in ids {
+            let mut keep = |tree: &mut Tree, path: &[u8]| {
+                // `settle` keeps it too, in up to three places.
+                let bytes = 4 * (path.len() as u64 + 64);
+                self.result.kept_bytes += bytes;
+                tree.keep(bytes).map(|()| path_buf(path)).ok_or_else(|| too_many_folders(limit))
+            };
             match &self.tree.node(id).kind {
                 Kind::Folder(folder) if id != ROOT && !folder.carried && !self.tree.is_cut_off(id) => {
-                    self.result.implied.push(keep(self.tree.path(id))?);
+                    let path = self.tree.path(id);
+                    self.result.implied.push(keep(&mut self.tree, &path)?);
                 }
                 Kind::LinkBelow(target) => {
-                    let (path, target) = (keep(self.tree.path(id))?, keep(target.to_vec())?);
+                    let (path, target) = (self.tree.path(id), target.to_vec());
+                    let (path, target) = (keep(&mut self.tree, &path)?, keep(&mut self.tree, &target)?);
                     self.result.links_below.push(LinkBelow { path, target });
                 }
                 _ => {}
             }
         }
+        self.result.hides_all = self.tree.folder(ROOT).is_some_and(|root| root.opaque);
+        self.tree.hand_over(self.result.kept_bytes);
         // Parents sort before what is in them.
         self.result.implied.sort();
         self.result.links_below.sort();
@@ -445,7 +464,7 @@ impl<'a> Unpacker<'a> {
     }
 }
 
-fn too_many_folders(limit: u64) -> UnpackError {
+pub(super) fn too_many_folders(limit: u64) -> UnpackError {
     UnpackError::Limit { what: "more bytes in names of folders and links", limit }
 }
 

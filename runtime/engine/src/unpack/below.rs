@@ -1,8 +1,10 @@
 //! Looking at the layers below as overlayfs merges them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -11,23 +13,56 @@ use super::folders::open_beneath;
 use super::limits::OverlayXattr;
 use super::tree::split_last;
 
+/// How many folders of a layer stay open.
+const OPEN: usize = 16;
+
+/// How many bytes of paths are remembered with what is there.
+const KNOWN: usize = 8 << 20;
+
 /// The folder of a layer.
 #[derive(Debug)]
 pub(super) struct Layer {
-    root: OwnedFd,
+    root: Rc<OwnedFd>,
     overlay: OverlayXattr,
+    /// Open folders by their paths. Those that were used last come last.
+    open: RefCell<Vec<(Vec<u8>, Rc<OwnedFd>)>>,
 }
 
 impl Layer {
     /// `folder` is a path of ours, not of an archive.
     pub(super) fn open(folder: &Path, overlay: OverlayXattr) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Layer { root: rustix::fs::openat(CWD, folder, flags, Mode::empty())?, overlay })
+        let root = rustix::fs::openat(CWD, folder, flags, Mode::empty())?;
+        Ok(Layer { root: Rc::new(root), overlay, open: RefCell::default() })
     }
 
-    /// Opens a folder by its path without links; the empty path is the root.
-    pub(super) fn folder(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
-        open_beneath(&self.root, if path.is_empty() { b"." } else { path })
+    /// Opens a folder by its path without links; the empty path is the root. One whose parent is open costs one step,
+    /// however deep it lies.
+    pub(super) fn folder(&self, path: &[u8]) -> Result<Rc<OwnedFd>, Errno> {
+        if path.is_empty() {
+            return Ok(Rc::clone(&self.root));
+        }
+        let mut open = self.open.borrow_mut();
+        if let Some(at) = open.iter().rposition(|(known, _)| known == path) {
+            open[at..].rotate_left(1);
+            return Ok(Rc::clone(&open[open.len() - 1].1));
+        }
+        let (parent, name) = split_last(path);
+        let folder = match open.iter().rev().find(|(known, _)| known == parent) {
+            Some((_, parent)) => open_beneath(parent, name)?,
+            None => open_beneath(&self.root, path)?,
+        };
+        let folder = Rc::new(folder);
+        open.push((path.to_vec(), Rc::clone(&folder)));
+        if open.len() > OPEN {
+            open.remove(0);
+        }
+        Ok(folder)
+    }
+
+    /// Folders have moved or gone: their paths lead elsewhere now.
+    pub(super) fn forget(&self) {
+        self.open.borrow_mut().clear();
     }
 
     /// What is at a path without links, if anything is.
@@ -83,17 +118,26 @@ pub(super) enum Found {
     Other(usize, Stat),
 }
 
-/// All layers below, nearest first.
+/// All layers below that can show, nearest first.
 #[derive(Debug)]
 pub(super) struct Below {
     layers: Vec<Layer>,
     known: HashMap<Vec<u8>, Found>,
+    known_bytes: usize,
 }
 
 impl Below {
     pub(super) fn open(folders: &[PathBuf], overlay: OverlayXattr) -> Result<Self, Errno> {
-        let layers = folders.iter().map(|folder| Layer::open(folder, overlay)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Below { layers, known: HashMap::new() })
+        let mut layers = Vec::with_capacity(folders.len());
+        for folder in folders {
+            let layer = Layer::open(folder, overlay)?;
+            let hides_all = layer.is_opaque(b"")?;
+            layers.push(layer);
+            if hides_all {
+                break;
+            }
+        }
+        Ok(Below { layers, known: HashMap::new(), known_bytes: 0 })
     }
 
     pub(super) fn layer(&self, number: usize) -> &Layer {
@@ -113,6 +157,12 @@ impl Below {
             Found::Nothing | Found::Other(..) => Vec::new(),
         };
         let found = self.merge(path, &parents)?;
+        // Only a cache: hostile layers have more paths than may be kept.
+        if self.known_bytes > KNOWN {
+            self.known.clear();
+            self.known_bytes = 0;
+        }
+        self.known_bytes += path.len() + 64;
         self.known.insert(path.to_vec(), found.clone());
         Ok(found)
     }

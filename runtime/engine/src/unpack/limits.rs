@@ -17,7 +17,7 @@ pub struct UnpackLimits {
     pub ratio_from: u64,
     /// Bytes of one PAX header, long name, or sparse map.
     pub pax_bytes: u64,
-    /// Bytes of memory for the layer's folders, symbolic links and whiteouts while it is unpacked.
+    /// Bytes of memory for folders, symbolic links and whiteouts while layers are unpacked: for all of a copy together.
     pub tree_bytes: u64,
     /// Binary logarithm of the largest zstd window.
     pub zstd_window_log: u32,

@@ -32,6 +32,7 @@ impl Unpacker<'_> {
                         let target = target.clone();
                         return self.link_below(parent, name, target);
                     }
+                    Some(Kind::StandIn) => return self.stand_in(parent, name),
                     Some(Kind::SymbolicLink(target)) => copy = Some(target.clone()),
                     Some(Kind::File | Kind::Free) | None => {}
                 }

@@ -10,6 +10,7 @@
 mod apply;
 mod attributes;
 mod below;
+mod budget;
 mod copy_up;
 mod folders;
 mod limits;
@@ -21,6 +22,7 @@ mod whiteouts;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use budget::Budget;
 pub use limits::{OneId, OverlayXattr, UnpackLimits, UnpackOptions};
 pub use settle::settle;
 
@@ -39,6 +41,10 @@ pub struct Unpacked {
     /// for the others it is 0755, belongs to root and was changed in 1970, until whoever mounts the image puts a folder
     /// on top that has the attributes of the nearest root that is carried.
     pub carries_root: bool,
+    /// Whether the layer hides everything that is below it: its root is opaque.
+    pub hides_all: bool,
+    /// How much of the budget `implied` and `links_below` take.
+    pub kept_bytes: u64,
     /// Entries of the archive.
     pub entries: u64,
     /// Bytes of the archive, which the DiffID is the digest of.
@@ -125,6 +131,12 @@ pub enum Problem {
     /// Something other than a folder on the way.
     #[error("what the name leads through is no folder")]
     NotAFolder,
+    /// An attribute that the kernel takes in no case.
+    #[error("its default ACL has more than 64 KiB")]
+    LargeAcl,
+    /// Links that are followed far more often than any layer needs.
+    #[error("names of the layer lead through links too often")]
+    LinkWork,
     /// Links that lead to each other.
     #[error("too many links on the way")]
     LinkLoop,
@@ -148,5 +160,15 @@ pub enum Problem {
 /// Makes the tree of one layer's tar inside `folder`, which must exist, be empty, belong to us and be closed to others
 /// by one of its parents. Reads the archive to its very end. After an error the folder is in no useful state.
 pub fn unpack(tar: impl Read, folder: &Path, options: &UnpackOptions) -> Result<Unpacked, UnpackError> {
-    apply::Unpacker::new(folder, options)?.run(tar)
+    unpack_within(tar, folder, options, &Budget::new(options.limits.tree_bytes))
+}
+
+/// The same for one of several layers that share a budget. [`Unpacked::kept_bytes`] stay taken.
+pub fn unpack_within(
+    tar: impl Read,
+    folder: &Path,
+    options: &UnpackOptions,
+    budget: &Budget,
+) -> Result<Unpacked, UnpackError> {
+    apply::Unpacker::new(folder, options, budget)?.run(tar)
 }

@@ -4,7 +4,7 @@
 //! Where it implies a folder that is a link below (`lib/x`, and `lib` leads to `usr/lib`), what it has there moves to
 //! where the link leads, as if it had been unpacked on top of the layers below.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use super::apply::too_many_folders;
 use super::attributes::{Attributes, DEFAULT_ACL, On, failed};
 use super::below::{Below, Found, Layer, file_type, is_whiteout};
 use super::copy_up::{copy_attributes, copy_up};
@@ -38,7 +39,11 @@ pub fn settle(
         attributeless: BTreeSet::new(),
         links: unpacked.links_below.iter().map(|link| (bytes(&link.path), bytes(&link.target))).collect(),
         finish: BTreeMap::new(),
-        copied: HashSet::new(),
+        finish_bytes: 0,
+        finish_limit: options.limits.tree_bytes,
+        copied: HashMap::new(),
+        moved: false,
+        shown: None,
     };
     if !unpacked.carries_root && !below.is_empty() {
         settler.attributeless.insert(Vec::new());
@@ -71,11 +76,18 @@ struct Settler {
     /// Hard links to make, and where they lead.
     links: BTreeMap<Vec<u8>, Vec<u8>>,
     finish: BTreeMap<Vec<u8>, Finish>,
-    /// Files of lower layers that are in this layer now, at their own paths.
-    copied: HashSet<Vec<u8>>,
+    finish_bytes: u64,
+    finish_limit: u64,
+    /// Files of lower layers that are in this layer now, and where: at their own paths if these are free.
+    copied: HashMap<Vec<u8>, Vec<u8>>,
+    /// Something of this layer is where it was not unpacked.
+    moved: bool,
+    /// A folder that was seen not to be opaque, nor any above it.
+    shown: Option<Vec<u8>>,
 }
 
 /// Where a path leads in this layer on top of those below.
+#[derive(Clone)]
 enum Place {
     /// To a folder that this layer has, perhaps only now.
     Folder(Vec<u8>),
@@ -85,6 +97,10 @@ enum Place {
 
 impl Settler {
     fn settle_link(&mut self, path: Vec<u8>) -> Result<(), UnpackError> {
+        // What moved may have come into an opaque folder.
+        if self.moved && self.is_cut_off(&path)? {
+            return Ok(());
+        }
         let found = self.below.find(&path).map_err(|error| failed("look below at", &path, error))?;
         if let Found::Other(layer, stat) = found
             && file_type(&stat) == FileType::Symlink
@@ -102,6 +118,9 @@ impl Settler {
     }
 
     fn settle_folder(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        if self.moved && self.is_cut_off(path)? {
+            return Ok(());
+        }
         match self.below.find(path).map_err(|error| failed("look below at", path, error))? {
             Found::Folder(layers) => self.take_attributes(path, layers[0]),
             Found::Nothing | Found::Other(..) => Ok(()),
@@ -116,7 +135,16 @@ impl Settler {
         let stat = rustix::fs::fstat(&from).map_err(failure)?;
         let default_acl = copy_attributes(&self.attributes, &from, &stat, &On::Open(to.as_fd()), path)?;
         rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failure)?;
-        self.finish.insert(path.to_vec(), Finish { times: times_of(&stat), default_acl });
+        self.finish_later(path, Finish { times: times_of(&stat), default_acl })
+    }
+
+    /// Notes what to set on a folder at the end.
+    fn finish_later(&mut self, path: &[u8], finish: Finish) -> Result<(), UnpackError> {
+        self.finish_bytes += (path.len() + finish.default_acl.as_ref().map_or(0, Vec::len)) as u64 + 120;
+        if self.finish_bytes > self.finish_limit {
+            return Err(too_many_folders(self.finish_limit));
+        }
+        self.finish.insert(path.to_vec(), finish);
         Ok(())
     }
 
@@ -192,7 +220,7 @@ impl Settler {
                 self.make_folder(path)?;
                 let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
                 let times = Timestamps { last_access: epoch, last_modification: epoch };
-                self.finish.insert(path.to_vec(), Finish { times, default_acl: None });
+                self.finish_later(path, Finish { times, default_acl: None })?;
                 Ok(Step::Folder)
             }
         }
@@ -207,15 +235,21 @@ impl Settler {
         rustix::fs::fchmod(self.own.folder(path).map_err(failure)?, Mode::from_raw_mode(0o755)).map_err(failure)
     }
 
-    /// Whether this layer's own opaque folders hide what is below a path.
-    fn is_cut_off(&self, path: &[u8]) -> Result<bool, UnpackError> {
-        let mut folder = path;
-        while !folder.is_empty() {
-            folder = split_last(folder).0;
+    /// Whether this layer's own opaque folders hide what is below a path, whose parent it must have. From the top down,
+    /// so that each folder is opened from its parent, and from where the last path that was asked for has ended.
+    fn is_cut_off(&mut self, path: &[u8]) -> Result<bool, UnpackError> {
+        let parent = split_last(path).0;
+        let shown = self.shown.take().filter(|shown| parent == shown.as_slice() || is_inside(parent, shown));
+        let from = shown.as_ref().map(Vec::len);
+        let ends = memchr::memchr_iter(b'/', parent).chain([parent.len()]);
+        let root = if parent.is_empty() { None } else { Some(0) };
+        for end in root.into_iter().chain(ends).filter(|end| from.is_none_or(|from| *end > from)) {
+            let folder = &parent[..end];
             if self.own.is_opaque(folder).map_err(|error| failed("look at", folder, error))? {
                 return Ok(true);
             }
         }
+        self.shown = Some(parent.to_vec());
         Ok(false)
     }
 
@@ -224,7 +258,7 @@ impl Settler {
         if !self.finish.contains_key(path) {
             let stat = self.own.stat(path).map_err(|error| failed("look at", path, error))?;
             if let Some(stat) = stat {
-                self.finish.insert(path.to_vec(), Finish { times: times_of(&stat), default_acl: None });
+                self.finish_later(path, Finish { times: times_of(&stat), default_acl: None })?;
             }
         }
         Ok(())
@@ -237,10 +271,12 @@ impl Settler {
             return Ok(());
         }
         self.touch(split_last(from).0)?;
+        self.moved = true;
         let mut folders = vec![(from.to_vec(), to.to_vec())];
         let mut next = 0;
         while let Some((from, to)) = folders.get(next).cloned() {
             self.merge(&from, &to, &mut folders)?;
+            self.paths_changed();
             next += 1;
         }
         for (from, _) in folders.into_iter().rev() {
@@ -250,6 +286,7 @@ impl Settler {
             rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR).map_err(failure)?;
             self.finish.remove(&from);
         }
+        self.paths_changed();
         self.rename_prefix(from, to);
         Ok(())
     }
@@ -275,6 +312,7 @@ impl Settler {
             match self.own.stat(&new).map_err(failure)? {
                 None => {
                     rename().map_err(failure)?;
+                    self.paths_changed();
                     self.rename_prefix(&old, &new);
                 }
                 Some(there) if file_type(&there) == FileType::Directory => {
@@ -293,6 +331,7 @@ impl Settler {
                 Some(there) if is_whiteout(&there) && !is_whiteout(&moved) => {
                     rustix::fs::unlinkat(&target, name, AtFlags::empty()).map_err(failure)?;
                     rename().map_err(failure)?;
+                    self.paths_changed();
                     if is_folder {
                         let folder = self.own.folder(&new).map_err(failure)?;
                         self.attributes.make_opaque(folder.as_fd(), &new)?;
@@ -317,8 +356,7 @@ impl Settler {
         let (from, to) = (self.own.folder(old).map_err(failure)?, self.own.folder(new).map_err(failure)?);
         let default_acl = copy_attributes(&self.attributes, &from, stat, &On::Open(to.as_fd()), new)?;
         rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failure)?;
-        self.finish.insert(new.to_vec(), Finish { times: times_of(stat), default_acl });
-        Ok(())
+        self.finish_later(new, Finish { times: times_of(stat), default_acl })
     }
 
     fn remove(&mut self, path: &[u8], is_folder: bool) -> Result<(), UnpackError> {
@@ -333,7 +371,8 @@ impl Settler {
         let mut folders = vec![path.to_vec()];
         let mut next = 0;
         while let Some(folder) = folders.get(next).cloned() {
-            for name in names(&self.own.folder(&folder).map_err(failure)?).map_err(failure)? {
+            let open = self.own.folder(&folder).map_err(failure)?;
+            for name in names(&open).map_err(failure)? {
                 let inside = join(&folder, &name);
                 match self.own.stat(&inside).map_err(failure)? {
                     Some(stat) if file_type(&stat) == FileType::Directory => folders.push(inside),
@@ -346,11 +385,18 @@ impl Settler {
             unlink(&self.own, folder, AtFlags::REMOVEDIR)?;
             self.finish.remove(folder);
         }
+        self.paths_changed();
         self.forget_inside(path);
         for link in within(self.links.range(path.to_vec()..).map(|(path, _)| path), path) {
             self.links.remove(&link);
         }
         Ok(())
+    }
+
+    /// Forgets what was known by paths that may lead elsewhere now, or into opaque folders.
+    fn paths_changed(&mut self) {
+        self.own.forget();
+        self.shown = None;
     }
 
     /// A folder that is cut off from below needs nothing from there, nor does what is in it.
@@ -386,23 +432,50 @@ impl Settler {
 
     fn make_links(&mut self) -> Result<(), UnpackError> {
         let links = std::mem::take(&mut self.links);
-        for (path, target) in &links {
-            self.make_link(path, target, &links)?;
+        // Those that lead into one folder come after each other: each folder on the way is looked at once.
+        let mut by_target: Vec<(&Vec<u8>, &Vec<u8>)> = links.iter().map(|(path, target)| (target, path)).collect();
+        by_target.sort();
+        let mut trail = Trail::default();
+        for (target, path) in by_target {
+            self.make_link(path, target, &links, &mut trail)?;
         }
         Ok(())
     }
 
+    /// Where a path leads, beginning where the last one has left the trail.
+    fn follow(&mut self, path: &[u8], trail: &mut Trail) -> Result<Place, UnpackError> {
+        let is_on_the_way =
+            |end: usize| path.get(..end) == trail.path.get(..end) && path.get(end).is_none_or(|next| *next == b'/');
+        while trail.places.pop_if(|(end, _)| !is_on_the_way(*end)).is_some() {}
+        trail.path = path.to_vec();
+        let (mut done, mut place) = trail.places.last().cloned().unwrap_or((0, Place::Folder(Vec::new())));
+        while let Place::Folder(folder) = &place
+            && done < path.len()
+        {
+            let start = if done == 0 { 0 } else { done + 1 };
+            done = memchr::memchr(b'/', &path[start..]).map_or(path.len(), |length| start + length);
+            place = self.place(&folder.clone(), &path[start..done], b"")?;
+            trail.places.push((done, place.clone()));
+        }
+        Ok(place)
+    }
+
     /// Makes a hard link to a file of a lower layer: the file comes into this layer, at both of its names.
-    fn make_link(&mut self, path: &[u8], target: &[u8], links: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), UnpackError> {
+    fn make_link(
+        &mut self,
+        path: &[u8],
+        target: &[u8],
+        links: &BTreeMap<Vec<u8>, Vec<u8>>,
+        trail: &mut Trail,
+    ) -> Result<(), UnpackError> {
         let refuse = |problem| UnpackError::Entry { path: path_buf(path), problem };
         let failure = |error| failed("make the hard link", path, error);
         let (parent, last) = split_last(target);
-        let Place::Folder(parent) = self.place(b"", parent, b"")? else { return Err(refuse(Problem::LinkTarget)) };
+        let Place::Folder(parent) = self.follow(parent, trail)? else { return Err(refuse(Problem::LinkTarget)) };
         let target = join(&parent, last);
         let (link_parent, name) = split_last(path);
         self.touch(link_parent)?;
-        let folder = self.own.folder(link_parent).map_err(failure)?;
-        if !self.copied.contains(&target) {
+        if !self.copied.contains_key(&target) {
             if self.is_cut_off(&target)? {
                 return Err(refuse(Problem::LinkTarget));
             }
@@ -412,20 +485,27 @@ impl Settler {
                 Found::Nothing => return Err(refuse(Problem::LinkTarget)),
             };
             let from = self.below.layer(layer).folder(&parent).map_err(failure)?;
-            // A later entry has taken the name of the file: then this link is all that is left of it.
-            if links.contains_key(&target) || self.own.stat(&target).map_err(failure)?.is_some() {
-                return copy_up(&self.attributes, &from, last, &stat, &folder, name, path).map(drop);
-            }
-            self.touch(&parent)?;
-            let to = self.own.folder(&parent).map_err(failure)?;
-            if !copy_up(&self.attributes, &from, last, &stat, &to, last, &target)? {
+            // A later entry has taken the name of the file: then this link is the first of all that is left of it.
+            let is_taken = links.contains_key(&target) || self.own.stat(&target).map_err(failure)?.is_some();
+            let copy = if is_taken { path } else { &target };
+            if is_taken && self.own.stat(path).map_err(failure)?.is_some() {
                 return Ok(());
             }
-            self.copied.insert(target);
+            let (copy_parent, copy_name) = split_last(copy);
+            self.touch(copy_parent)?;
+            let to = self.own.folder(copy_parent).map_err(failure)?;
+            if !copy_up(&self.attributes, &from, last, &stat, &to, copy_name, copy)? {
+                return Ok(());
+            }
+            self.copied.insert(target.clone(), copy.to_vec());
         }
-        let from = self.own.folder(&parent).map_err(failure)?;
-        match rustix::fs::linkat(&from, last, &folder, name, AtFlags::empty()) {
-            // Something moved here from behind a link: it counts, see `merge`.
+        let Some((copy_parent, copy_name)) = self.copied.get(&target).map(|copy| split_last(copy)) else {
+            return Ok(());
+        };
+        let from = self.own.folder(copy_parent).map_err(failure)?;
+        let folder = self.own.folder(link_parent).map_err(failure)?;
+        match rustix::fs::linkat(&from, copy_name, &folder, name, AtFlags::empty()) {
+            // Something moved here from behind a link, which counts (see `merge`), or it is the copy itself.
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(error) => Err(failure(error)),
         }
@@ -443,6 +523,13 @@ impl Settler {
         }
         Ok(())
     }
+}
+
+/// The last path that was followed: where each part of it has led, by the part's end.
+#[derive(Default)]
+struct Trail {
+    path: Vec<u8>,
+    places: Vec<(usize, Place)>,
 }
 
 enum Step {

@@ -2,11 +2,13 @@
 //!
 //! The layer's folder was empty and nobody else writes to it, so this is the truth, and a lookup costs no system call.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::Problem;
+use super::budget::Budget;
 use crate::tar::Time;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -22,6 +24,13 @@ const LINKS: u32 = 40;
 
 /// The longest path that the kernel takes.
 const PATH: usize = 4095;
+
+/// Bytes of paths that may be put together by following links, in a whole layer. Millions of entries behind usual links
+/// need less; what is meant to keep us busy would do it without end.
+const LINK_BYTES: u64 = 1 << 30;
+
+/// How much is taken of the budget at once.
+const PORTION: u64 = 16 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Node {
@@ -42,6 +51,9 @@ pub(super) enum Kind {
     LinkBelow(Box<[u8]>),
     /// Some file where a whiteout is or was.
     File,
+    /// A device that cannot be made, or that would be taken for a whiteout. A whiteout is in its place, so that nothing
+    /// from below shows.
+    StandIn,
     /// Not in use.
     Free,
 }
@@ -76,15 +88,60 @@ pub(super) enum Step {
 pub(super) struct Tree {
     nodes: Vec<Node>,
     free: Vec<Id>,
+    /// What the nodes take, and what was taken of the budget for them.
     bytes: u64,
-    limit: u64,
+    taken: u64,
+    budget: Budget,
+    link_bytes: Cell<u64>,
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.budget.leave(self.taken);
+    }
 }
 
 impl Tree {
-    pub(super) fn new(limit: u64, gid: u32) -> Self {
-        let root = Folder { gid, ..Folder::default() };
+    pub(super) fn new(budget: &Budget) -> Self {
+        budget.enter();
+        let root = Folder { gid: u32::MAX, ..Folder::default() };
         let root = Node { parent: ROOT, name: Rc::from(&b""[..]), kind: Kind::Folder(Box::new(root)), whiteout: false };
-        Tree { nodes: vec![root], free: Vec::new(), bytes: 0, limit }
+        let (budget, link_bytes) = (budget.clone(), Cell::new(0));
+        Tree { nodes: vec![root], free: Vec::new(), bytes: 0, taken: 0, budget, link_bytes }
+    }
+
+    /// Makes sure that the budget has room for more; `None` if it has not.
+    #[must_use]
+    fn charge(&mut self, bytes: u64) -> Option<()> {
+        let missing = (self.bytes + bytes).saturating_sub(self.taken);
+        if missing > 0 {
+            // At the very end of the budget what is needed may be left, though no whole portion is.
+            let wanted = [missing.next_multiple_of(PORTION), missing];
+            self.taken += wanted.into_iter().find(|bytes| self.budget.take(*bytes))?;
+        }
+        self.bytes += bytes;
+        Some(())
+    }
+
+    /// Counts what is to be kept of the layer when the tree is no longer there.
+    pub(super) fn keep(&mut self, bytes: u64) -> Option<()> {
+        self.charge(bytes)
+    }
+
+    /// Whoever keeps it gives it back to the budget from now on.
+    pub(super) fn hand_over(&mut self, bytes: u64) {
+        self.taken = self.taken.saturating_sub(bytes);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Notes the default ACL of a folder; `None` if that is more than may be kept.
+    pub(super) fn set_default_acl(&mut self, id: Id, acl: Option<Vec<u8>>) -> Option<()> {
+        self.charge(acl.as_ref().map_or(0, Vec::len) as u64)?;
+        if let Some(folder) = self.folder_mut(id) {
+            let old = std::mem::replace(&mut folder.default_acl, acl);
+            self.bytes = self.bytes.saturating_sub(old.map_or(0, |old| old.len()) as u64);
+        }
+        Some(())
     }
 
     pub(super) fn node(&self, id: Id) -> &Node {
@@ -117,12 +174,9 @@ impl Tree {
         (0..self.nodes.len()).map(|id| id as Id).filter(|id| !matches!(self.node(*id).kind, Kind::Free))
     }
 
-    /// Adds a node; `false` if that is more than may be kept.
+    /// Adds a node; `None` if that is more than may be kept.
     pub(super) fn add(&mut self, parent: Id, name: &[u8], kind: Kind, whiteout: bool) -> Option<Id> {
-        self.bytes += cost(name, &kind);
-        if self.bytes > self.limit {
-            return None;
-        }
+        self.charge(cost(name, &kind))?;
         let name: Rc<[u8]> = Rc::from(name);
         let node = Node { parent, name: Rc::clone(&name), kind, whiteout };
         let id = if let Some(id) = self.free.pop() {
@@ -201,6 +255,10 @@ impl Tree {
                         if next.len() > 2 * PATH + 1 {
                             return Err(Problem::PathTooLong);
                         }
+                        self.link_bytes.set(self.link_bytes.get() + next.len() as u64);
+                        if self.link_bytes.get() > LINK_BYTES {
+                            return Err(Problem::LinkWork);
+                        }
                         owned = next;
                         rest = &owned;
                         continue;
@@ -238,7 +296,7 @@ fn cost(name: &[u8], kind: &Kind) -> u64 {
     let more = match kind {
         Kind::Folder(folder) => 300 + folder.default_acl.as_ref().map_or(0, Vec::len),
         Kind::SymbolicLink(target) | Kind::LinkBelow(target) => 32 + target.len(),
-        Kind::Whiteout | Kind::File | Kind::Free => 0,
+        Kind::Whiteout | Kind::File | Kind::StandIn | Kind::Free => 0,
     };
     (120 + name.len() + more) as u64
 }

@@ -1,6 +1,6 @@
 //! Whiteouts: from the names that layers carry to what overlayfs expects.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
@@ -50,13 +50,32 @@ impl Unpacker<'_> {
             Err(Errno::EXIST) => Kind::File,
             Err(error) => return Err(failed("make the whiteout", &self.path(parent, name), error)),
         };
+        self.expect_whiteouts(parent, &directory)?;
+        self.add(parent, name, kind, true).map(drop)
+    }
+
+    fn expect_whiteouts(&mut self, parent: Id, directory: &OwnedFd) -> Result<(), UnpackError> {
         if let Some(folder) = self.tree.folder_mut(parent)
             && !folder.has_whiteouts
         {
             folder.has_whiteouts = true;
             self.attributes.expect_whiteouts(directory.as_fd(), &self.tree.path(parent))?;
         }
-        self.add(parent, name, kind, true).map(drop)
+        Ok(())
+    }
+
+    /// Puts a whiteout in the place of a device that cannot be there: what layers below have of its name must not show.
+    pub(super) fn stand_in(&mut self, parent: Id, name: &[u8]) -> Result<(), UnpackError> {
+        let directory = self.make_room(parent, name, None)?;
+        self.replacing(&directory, parent, name, "make the whiteout", |directory| {
+            rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0)
+        })?;
+        self.expect_whiteouts(parent, &directory)?;
+        match self.tree.child(parent, name) {
+            Some(child) => self.tree.node_mut(child).kind = Kind::StandIn,
+            None => drop(self.add(parent, name, Kind::StandIn, false)?),
+        }
+        Ok(())
     }
 
     pub(super) fn make_opaque(&mut self, id: Id) -> Result<(), UnpackError> {

@@ -201,3 +201,95 @@ fn work_grows_with_the_entries_and_not_faster() {
         assert!(twice <= once * 23 / 10, "shape {number}: {once} calls, then {twice}");
     }
 }
+
+#[test]
+fn default_acls_are_bounded_and_counted() {
+    let acl = |tar: &mut Tar, path: &str, size: usize| {
+        tar.pax(&[("SCHILY.xattr.system.posix_acl_default", &vec![2; size])]).folder(path);
+    };
+    let mut large = Tar::new();
+    acl(&mut large, "a", (1 << 16) + 1);
+    assert!(refusal(&*large.end(), UnpackLimits::default()).contains("more than 64 KiB"));
+    let limits = UnpackLimits { tree_bytes: 1 << 18, ..UnpackLimits::default() };
+    let mut many = Tar::new();
+    for number in 0..8 {
+        acl(&mut many, &format!("{number}"), 60_000);
+    }
+    assert!(refusal(&*many.end(), limits).contains("bytes in names of folders and links"));
+    // What is replaced or gone does not count, nor does it make room for more than it took.
+    let mut again = Tar::new();
+    for number in 0..200 {
+        acl(&mut again, "same", 60_000 - number);
+        again.file("same", "");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    unpack(&*again.end(), folder.path(), &UnpackOptions { limits, ..UnpackOptions::default() }).unwrap();
+    for number in 0..8 {
+        acl(&mut again, &format!("{number}"), 60_000);
+    }
+    assert!(refusal(&*again.end(), limits).contains("bytes in names of folders and links"));
+}
+
+#[test]
+fn links_are_not_followed_without_end() {
+    // Each name leads through forty links of four thousand bytes, and no two after each other have the same parent.
+    let mut tar = Tar::new();
+    let name = "n".repeat(200);
+    let around = format!("{name}/../").repeat(19);
+    tar.pax(&[("path", name.as_bytes())]).folder("x").folder("other");
+    for number in 0..40 {
+        let target = if number == 39 { format!("{around}.") } else { format!("{around}l{}", number + 1) };
+        tar.pax(&[("linkpath", target.as_bytes())]).link(format!("l{number}"), "x");
+    }
+    let make = |number: u64| Tar::new().file(format!("l0/{number}"), "").file("other/x", "").clone();
+    let limits = UnpackLimits { entries: 30_000, ..UnpackLimits::default() };
+    let error = refusal(std::io::Cursor::new(tar.0).chain(endless(make)), limits);
+    assert!(error.contains("lead through links too often"), "{error}");
+}
+
+/// The other half of [`settling_links_does_not_look_at_every_folder_again`].
+#[test]
+fn settles_what_it_is_told_to() {
+    let Ok(told) = std::env::var("COVE_TEST_SETTLE_ARCHIVES") else { return };
+    let place = std::path::Path::new(&told);
+    let options = UnpackOptions::default();
+    let mut below: Vec<std::path::PathBuf> = Vec::new();
+    for name in ["below", "own"] {
+        let folder = place.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let archive = std::fs::File::open(place.join(format!("{name}.tar"))).unwrap();
+        let unpacked = unpack(archive, &folder, &options).unwrap();
+        cove_engine::unpack::settle(&folder, &unpacked, &below, &options).unwrap();
+        below.insert(0, folder);
+    }
+}
+
+#[test]
+fn settling_links_does_not_look_at_every_folder_again() {
+    let calls = |links: usize| {
+        let place = tempfile::tempdir().unwrap();
+        let (mut below, mut own) = (Tar::new(), Tar::new());
+        let deep = "f/".repeat(40);
+        for number in 0..links {
+            let path = format!("{deep}{number}");
+            below.file(path.as_str(), "");
+            own.hard(format!("links/{number}"), path);
+        }
+        std::fs::write(place.path().join("below.tar"), below.end()).unwrap();
+        std::fs::write(place.path().join("own.tar"), own.end()).unwrap();
+        let log = place.path().join("log");
+        let traced = std::process::Command::new("strace")
+            .args(["-f", "-qq", "-e", "trace=openat2", "-o"])
+            .arg(&log)
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "bombs::settles_what_it_is_told_to", "--nocapture"])
+            .env("COVE_TEST_SETTLE_ARCHIVES", place.path())
+            .output();
+        traced.ok()?.status.success().then(|| std::fs::read_to_string(log).unwrap().lines().count())
+    };
+    let (Some(some), Some(more)) = (calls(10), calls(110)) else {
+        eprintln!("skipped: strace is not here");
+        return;
+    };
+    assert!(more < some + 100, "{some} folders opened for 10 links, {more} for 110");
+}

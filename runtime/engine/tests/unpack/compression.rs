@@ -162,3 +162,23 @@ fn bombs_are_refused() {
     assert!(decompress(Codec::Zstd, &*frame, &limits).unwrap().read_to_end(&mut out).is_err());
     assert!(read(Codec::Zstd, &frame).is_ok());
 }
+
+#[test]
+fn members_that_lie_about_their_size_are_believed_once() {
+    struct Counted<'a>(&'a [u8], &'a std::cell::Cell<u64>);
+    impl Read for Counted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1.set(self.1.get() + 1);
+            self.0.read(buffer)
+        }
+    }
+    let small = member(b"small", |_| (2 << 20) - 1);
+    let stream = small.repeat((8 << 20) / small.len());
+    let reads = std::cell::Cell::new(0);
+    let mut out = Vec::new();
+    let mut decoder = decompress(Codec::Gzip, Counted(&stream, &reads), &UnpackLimits::default()).unwrap();
+    decoder.read_to_end(&mut out).unwrap();
+    assert_eq!(out.len(), stream.len() / small.len() * 5);
+    // Each time that one is believed the buffer is filled up to its end.
+    assert!(reads.get() < 1000, "{} reads", reads.get());
+}

@@ -6,6 +6,7 @@ mod attack;
 mod bombs;
 mod builder;
 mod compression;
+mod devices;
 mod differential;
 mod layers;
 mod listing;

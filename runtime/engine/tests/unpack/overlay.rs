@@ -317,3 +317,47 @@ fn random_layers_merge_as_if_unpacked_one_on_top_of_the_other() {
         assert!(result.is_ok(), "seed {seed}");
     }
 }
+
+#[test]
+fn links_whose_target_has_another_name_now_share_one_file() {
+    if !is_root() {
+        return;
+    }
+    let mut second = Tar::new();
+    second.hard("one", "etc/passwd").hard("srv/two", "etc/passwd").hard("three", "etc/passwd");
+    second.file("etc/passwd", "another file");
+    compare(&[base(), second.clone()]);
+    let found = merged(&[base(), second]);
+    assert_eq!(found[Path::new("one")].content, b"root");
+    assert_eq!(found[Path::new("one")].names, ["one", "srv/two", "three"].map(PathBuf::from));
+}
+
+#[test]
+fn what_moves_into_an_opaque_folder_takes_nothing_from_below() {
+    if !is_root() {
+        return;
+    }
+    let mut below = Tar::new();
+    below.folder("usr").folder("usr/lib").folder("usr/lib/x").link("lib", "usr/lib");
+    below.add(Block::new(b'5', "usr/lib/x/y").mode(0o2711).owner(3, 4), &[]).link("usr/lib/x/z", "/usr");
+    let mut second = Tar::new();
+    second.folder("usr/lib/x").file("usr/lib/x/.wh..wh..opq", "").file("lib/x/y/new", "").file("lib/x/z/new", "");
+    let found = merged(&[below, second]);
+    assert_eq!((found[Path::new("usr/lib/x/y")].mode, found[Path::new("usr/lib/x/y")].owner), (0o755, (0, 0)));
+    assert_eq!(found[Path::new("usr/lib/x/z")].kind, 'd', "the link below is hidden");
+    assert!(found.contains_key(Path::new("usr/lib/x/z/new")) && !found.contains_key(Path::new("usr/new")));
+}
+
+#[test]
+fn an_opaque_root_hides_links_below_it() {
+    if !is_root() {
+        return;
+    }
+    let (mut second, mut third) = (Tar::new(), Tar::new());
+    second.file(".wh..wh..opq", "").file("lib/x", "");
+    third.file("lib/y", "").file("lib64/z", "");
+    let found = merged(&[base(), second, third]);
+    assert_eq!(found[Path::new("lib")].kind, 'd');
+    assert!(found.contains_key(Path::new("lib/x")) && found.contains_key(Path::new("lib/y")));
+    assert!(found.contains_key(Path::new("lib64/z")), "it does not lead to usr/lib, which is not there");
+}
