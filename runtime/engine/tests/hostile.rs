@@ -1,5 +1,5 @@
 //! Images that are made to hang, to fill the memory or to replace what is there.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Images that are mounted to be looked at: what they show, who can get there, and that they stay.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Unpacking layers: what GNU tar makes of them, what attackers make of them, and what lies below them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod ambiguity;
 mod attack;
