@@ -17,9 +17,7 @@
 //! not speak TLS refuses at once, and one that does is never sent a credential in the clear. Plain http at once only
 //! where `plain-http = true` or an address with `http://` says so.
 //!
-//! **Proxies** are the HTTP client's: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`. Go's programs, docker
-//! among them, never use a proxy for loopback addresses; reqwest does unless `NO_PROXY` says otherwise. So a client
-//! for a host for which [`Registries::is_loopback`] is true must be built with `no_proxy()`.
+//! **Proxies** are the environment's: `proxies.rs`.
 
 mod certificates;
 mod cove_toml;
