@@ -84,8 +84,12 @@ impl Store {
         platform: Platform,
         progress: &dyn Progress,
     ) -> Result<Digest, Error> {
-        let options =
-            ReceiveOptions { from_registry: false, platform: Some(platform.clone()), ..ReceiveOptions::default() };
+        let options = ReceiveOptions {
+            from_registry: false,
+            platform: Some(platform.clone()),
+            unpack: self.unpack_options(),
+            ..ReceiveOptions::default()
+        };
         let receiver = self.receive(name, options);
         let root = ManifestReference::Digest(root.digest.clone());
         let copying = CopyOptions { platforms: Platforms::One(platform), blobs_at_once: BLOBS_AT_ONCE };

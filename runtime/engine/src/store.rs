@@ -15,13 +15,14 @@ use crate::catalogue::{Catalogue, ReferenceRecord};
 use crate::image::{self, Image};
 use crate::lock::Lock;
 use crate::places::Places;
-use crate::unpack::{self, Unpacked};
+use crate::unpack::{self, UnpackLimits, UnpackOptions, Unpacked};
 use crate::{Error, mount, origins, record, user_namespace};
 
 /// The image store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) places: Arc<Places>,
+    limits: UnpackLimits,
 }
 
 /// An image and how it was found.
@@ -59,7 +60,18 @@ impl Store {
             fs_err::set_permissions(&places.root, private)?;
             drop(Lock::wait(&places.lock())?);
         }
-        Ok(Store { places: Arc::new(places) })
+        Ok(Store { places: Arc::new(places), limits: UnpackLimits::default() })
+    }
+
+    /// The same store, with other limits for layers that come in.
+    #[must_use]
+    pub fn with_limits(self, limits: UnpackLimits) -> Self {
+        Store { limits, ..self }
+    }
+
+    /// How layers are unpacked here.
+    pub fn unpack_options(&self) -> UnpackOptions {
+        UnpackOptions { limits: self.limits, ..crate::unpack_options() }
     }
 
     /// Where the store lies.

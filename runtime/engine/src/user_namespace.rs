@@ -207,10 +207,14 @@ fn map_many(pid: u32) -> Result<(), String> {
         }
         let mut command = Command::new(found(program).ok_or_else(|| format!("`{program}` is not installed"))?);
         command.args([pid.to_string(), "0".to_owned(), own.to_string(), "1".to_owned()]);
-        let mut inside = 1;
+        let mut inside = 1_u32;
         for (start, count) in ranges {
-            command.args([inside.to_string(), start.to_string(), count.to_string()]);
-            inside += count;
+            // What the last ids would be called inside is no id any more.
+            let count = count.min(u32::MAX - inside);
+            if count > 0 {
+                command.args([inside.to_string(), start.to_string(), count.to_string()]);
+                inside += count;
+            }
         }
         let output = command.output().map_err(|error| format!("`{program}` cannot be run: {error}"))?;
         if !output.status.success() {
