@@ -3,7 +3,7 @@
 //! The rules are those of Go's programs, docker and podman among them (golang.org/x/net/http/httpproxy): the variable
 //! in capitals wins if it has a value, this machine is never reached through a proxy, and an entry of `NO_PROXY` may be a
 //! domain, a domain with a dot before it (only what is below), an address, a range of addresses, each with a port or
-//! without, or `*`. `ALL_PROXY` is curl's. A value that is no address of a proxy is an error: to go on without the proxy
+//! without, or `*`. `ALL_PROXY` is curl's. What no variable says, docker's `daemon.json` may say under `proxies`. A value that is no address of a proxy is an error: to go on without the proxy
 //! would show others what was to go through it.
 
 use std::fmt;
@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::address::{Reach, literal_reach};
+use crate::registries::ProxySettings;
 
 /// A proxy, and the variable that named it.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -64,6 +65,10 @@ impl fmt::Debug for Proxy {
     }
 }
 
+/// What stands in the place of a variable where the daemon's file names the proxy.
+const DAEMON_HTTP: &str = "proxies.http-proxy of daemon.json";
+const DAEMON_HTTPS: &str = "proxies.https-proxy of daemon.json";
+
 /// What the variables say.
 #[derive(Debug, Default)]
 pub(crate) struct Proxies {
@@ -87,24 +92,30 @@ enum Exception {
 }
 
 impl Proxies {
-    /// Those of this process's environment.
-    pub(crate) fn of_this_process() -> Self {
-        Proxies::read(|name| std::env::var(name).ok())
+    /// Those of this process's environment, and of docker's daemon where that says nothing.
+    pub(crate) fn of_this_process(daemon: &ProxySettings) -> Self {
+        Proxies::read(|name| std::env::var(name).ok(), daemon)
     }
 
-    fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+    fn read(variable: impl Fn(&str) -> Option<String>, daemon: &ProxySettings) -> Self {
         let value = |name: &'static str, small: &'static str| {
             let one = |name| variable(name).filter(|value| !value.trim().is_empty()).map(|value| (name, value));
             one(name).or_else(|| one(small))
         };
         let proxy = |name, small| value(name, small).map(|(name, value)| Proxy::read(name, value.trim()));
         let all = proxy("ALL_PROXY", "all_proxy");
+        let of_daemon = |name, value: &str| Some(Proxy::read(name, value.trim())).filter(|_| !value.trim().is_empty());
         // A web server gives its programs the header `Proxy:` of anybody as `HTTP_PROXY` (httpoxy).
         let is_safe = variable("REQUEST_METHOD").is_none();
         Proxies {
-            http: proxy("HTTP_PROXY", "http_proxy").filter(|_| is_safe).or_else(|| all.clone()),
-            https: proxy("HTTPS_PROXY", "https_proxy").or(all),
-            except: value("NO_PROXY", "no_proxy").map(|(_, list)| exceptions(&list)).unwrap_or_default(),
+            http: proxy("HTTP_PROXY", "http_proxy")
+                .filter(|_| is_safe)
+                .or_else(|| all.clone())
+                .or_else(|| of_daemon(DAEMON_HTTP, &daemon.http_proxy)),
+            https: proxy("HTTPS_PROXY", "https_proxy").or(all).or_else(|| of_daemon(DAEMON_HTTPS, &daemon.https_proxy)),
+            except: exceptions(
+                &value("NO_PROXY", "no_proxy").map_or_else(|| daemon.no_proxy.clone(), |(_, list)| list),
+            ),
         }
     }
 
@@ -165,7 +176,8 @@ mod tests {
     use super::*;
 
     fn proxies(variables: &[(&str, &str)]) -> Proxies {
-        Proxies::read(|name| Some(variables.iter().find(|(known, _)| *known == name)?.1.to_owned()))
+        let find = |name: &str| Some(variables.iter().find(|(known, _)| *known == name)?.1.to_owned());
+        Proxies::read(find, &ProxySettings::default())
     }
 
     fn chosen(variables: &[(&str, &str)], url: &str) -> String {
@@ -221,6 +233,27 @@ mod tests {
                 assert_eq!(chosen(&variables, url), "ALL_PROXY=http://proxy:3128", "{list} {url}");
             }
         }
+    }
+
+    #[test]
+    fn dockers_daemon_is_asked_where_no_variable_says_anything() {
+        let owned = str::to_owned;
+        let daemon =
+            ProxySettings { http_proxy: owned("http://d:1"), https_proxy: String::new(), no_proxy: owned("x.test") };
+        let chosen = |variable: fn(&str) -> Option<String>, url: &str| {
+            Proxies::read(variable, &daemon).proxy_for(&url.parse().unwrap()).map(|proxy| proxy.to_string())
+        };
+        assert_eq!(chosen(|_| None, "http://hub.test/"), Some(owned("http://d:1")));
+        assert_eq!(chosen(|_| None, "https://hub.test/"), None);
+        assert_eq!(chosen(|_| None, "http://x.test/"), None);
+        let variables = |name: &str| Some(if name == "NO_PROXY" { "y.test" } else { "v:2" }.to_owned());
+        assert_eq!(
+            chosen(|name| (name == "HTTP_PROXY").then(|| "v:2".to_owned()), "http://hub.test/"),
+            Some(owned("http://v:2"))
+        );
+        assert_eq!(Proxies::read(variables, &daemon).proxy_for(&"https://y.test".parse().unwrap()), None);
+        let proxy = Proxies::read(variables, &daemon).proxy_for(&"https://x.test".parse().unwrap());
+        assert_eq!(proxy.map(|proxy| proxy.to_string()), Some(owned("http://v:2")));
     }
 
     #[test]

@@ -40,8 +40,7 @@ pub(crate) struct Transports {
 }
 
 impl Transports {
-    pub(crate) fn new(user_agent: &str, patience: Patience) -> Self {
-        let proxies = Proxies::of_this_process();
+    pub(crate) fn new(user_agent: &str, patience: Patience, proxies: Proxies) -> Self {
         Transports { user_agent: user_agent.to_owned(), patience, proxies, made: Mutex::default() }
     }
 

@@ -73,6 +73,12 @@ fn plain_http_through_a_proxy() {
         assert!(asked.iter().any(|line| line.starts_with("GET http://hub.test:5000/v2/alice/image/")), "{asked:?}");
         assert!(asked.iter().any(|line| line.contains("/token")), "{asked:?}");
     }
+    // Docker's daemon may have been told in its file.
+    let daemon = world.cove.scratch().folder(".config/docker").join("daemon.json");
+    fs::write(&daemon, format!(r#"{{ "proxies": {{ "http-proxy": "{url}", "no-proxy": "other.test" }} }}"#)).unwrap();
+    world.there_and_back(&[]);
+    assert!(!proxy.take().is_empty());
+    fs::remove_file(&daemon).unwrap();
     // Past the proxy nobody knows the name.
     for variables in [
         &[][..],

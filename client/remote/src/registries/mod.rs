@@ -41,6 +41,7 @@ use hosts_toml::{HostSettings, HostsToml};
 use insecure::{Insecure, is_loopback};
 use registries_conf::{MirrorUse, RegistriesConf, Table};
 
+pub(crate) use daemon_json::ProxySettings;
 pub use error::RegistriesError;
 pub use host::{Access, Capabilities, ClientCertificate, Host, Limits, PrefixRewrite};
 pub use paths::{ConfigPaths, Variables};
@@ -157,6 +158,11 @@ impl Registries {
             uploads: own.uploads.or(cove.uploads).or(daemon.uploads),
             attempts: own.attempts.or(cove.attempts).or(daemon.attempts),
         }
+    }
+
+    /// The proxies of docker's daemon.
+    pub(crate) fn proxies(&self) -> &ProxySettings {
+        &self.daemon.proxies
     }
 
     fn hosts_of(
