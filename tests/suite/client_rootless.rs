@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use cove_tests::clients::{Client, Cove, Skopeo};
-use cove_tests::{Cmd, Distribution, Image, Ordinary, Scratch, Server, sha256_of_file};
+use cove_tests::{Cmd, Distribution, Image, Ordinary, Proxy, Scratch, Screen, Server, Terminal, sha256_of_file};
 
 /// Files of several owners, a device, a setuid program; above it a whiteout and a file of another owner.
 fn image() -> Image {
@@ -241,4 +241,26 @@ fn credential_helpers_are_run_as_the_user() {
         let printed = cove(&["pull", &name]).fails();
         assert!(printed.contains(says), "{says}: {printed}");
     }
+}
+
+/// Three processes hear of Ctrl-C: the one inside cleans up and ends, and the others end as it did.
+#[test]
+fn ctrl_c_during_a_pull_leaves_a_clean_terminal() {
+    let (distribution, user) = (Distribution::start(), Ordinary::new(true));
+    Skopeo::new().push(&Image::new(2, 1_000_000), &format!("{}/somebody/image:1", distribution.address()));
+    let proxy = Proxy::start(&distribution.address(), 300_000);
+    let name = format!("{}/somebody/image:1", proxy.address());
+    let mut terminal = Terminal::run(&user.cove(["pull", &name]), 40);
+    terminal.wait_until("some frames are shown", |shown| shown.matches("Total: ").count() > 5);
+    terminal.press("\x03");
+    assert_eq!(terminal.wait().code(), Some(130), "{}", terminal.shown());
+    let screen = Screen::of(&terminal.shown(), 40);
+    assert_eq!((screen.wrapped, screen.column), (0, 0), "{screen:?}");
+    assert!(screen.unknown.is_empty() && screen.cursor && screen.is_plain, "{screen:?}");
+    proxy.set_rate(0);
+    user.cove(["pull", "-q", &name]).ok();
+    assert_eq!(
+        user.cove(["images", "-q", "--no-trunc"]).ok(),
+        distribution.registry().pull("somebody/image", "1").config
+    );
 }
