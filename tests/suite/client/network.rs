@@ -1,6 +1,8 @@
 //! The ways to a registry: through proxies, and past a server that wants to know who asks by a certificate.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -117,6 +119,16 @@ fn a_proxy_that_wants_a_password_or_fails_is_named() {
     let address = proxy.address();
     let with = |login: &str| format!("http://{login}@{address}");
     world.there_and_back(&[("HTTP_PROXY", &with("me%40net:s3cret%2Fword"))]);
+    // Not even to whoever wants to know everything is the password told.
+    let talk = world.words(
+        &["--debug", "--log-level", "trace", "pull", IMAGE],
+        &[("HTTP_PROXY", &with("me%40net:s3cret%2Fword")), ("RUST_LOG", "trace")],
+    );
+    let said = talk.run();
+    assert!(said.succeeded() && said.stderr.contains("DEBUG"), "{said}");
+    for secret in ["s3cret", "me%40net", "bWVAbmV0OnMzY3JldC93b3Jk"] {
+        assert!(!said.printed().contains(secret), "{said}");
+    }
     let insecure = "https://hub.test:5000/alice/image:1".trim_start_matches("https://");
     let secure = "tls.test:5000/alice/image:1";
     for (variable, name) in [("HTTP_PROXY", insecure), ("HTTPS_PROXY", secure)] {
@@ -369,5 +381,18 @@ fn import_from_an_address() {
         let printed = world.words(&["import", &address, "wrong"], &[]).fails();
         assert!(printed.contains(says) && !printed.contains("s3cret"), "{address}: {printed}");
     }
+    // What breaks off is no image, though what came was a whole tar.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = format!("http://{}/root.tar", listener.local_addr().unwrap());
+    let tar = fs::read(&image.layers()[0]).unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", tar.len() + 1);
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(&[head.as_bytes(), &tar].concat());
+        }
+    });
+    let printed = world.words(&["import", &address, "wrong"], &[]).fails();
+    assert!(printed.contains(&address), "{printed}");
     assert_eq!(world.cove.words(["images", "-q", "wrong"]).ok(), "");
 }
