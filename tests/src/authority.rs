@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Cmd, Scratch};
 
-/// A certificate authority, made by openssl, whose certificates are for 127.0.0.1 and localhost.
+/// A certificate authority, made by openssl, whose certificates are for 127.0.0.1, localhost and hub.test.
 pub struct Authority {
     folder: Scratch,
 }
@@ -13,7 +13,7 @@ impl Authority {
     /// Makes its key and certificate.
     pub fn new() -> Self {
         let folder = Scratch::new("authority");
-        folder.write("extensions", "subjectAltName = IP:127.0.0.1, DNS:localhost\n");
+        folder.write("extensions", "subjectAltName = IP:127.0.0.1, DNS:localhost, DNS:hub.test\n");
         openssl(&["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
             .args(["-subj", "/CN=Tests", "-keyout"])
             .arg(folder.join("key.pem"))

@@ -153,19 +153,29 @@ impl Cmd {
         let log_file = File::options().create(true).append(true).open(log);
         let log_file = log_file.unwrap_or_else(|error| panic!("open {}: {error}", log.display()));
         // The kernel is asked to end the child with us by setpriv, which then becomes the program itself.
-        let mut wrapped =
-            Self { program: "setpriv".into(), arguments: vec!["--pdeathsig".into(), "KILL".into()], ..self.clone() };
-        if self.program != "setpriv" {
-            wrapped.arguments.extend(["--".into(), self.program.clone()]);
-        }
-        wrapped.arguments.extend(self.arguments.iter().cloned());
-        let mut command = wrapped.command();
+        let mut command = match self.program == *"setpriv" {
+            true => self.clone().before(&["--pdeathsig", "KILL"]).command(),
+            false => self.clone().wrapped("setpriv", &["--pdeathsig", "KILL", "--"]).command(),
+        };
         command.stdin(Stdio::null());
         command.stdout(log_file.try_clone().expect("a second handle of the log")).stderr(log_file);
         Process::spawn(command, self.to_string(), log)
     }
 
-    fn command(&self) -> Command {
+    /// The same, started by another program, which gets these words first.
+    pub fn wrapped(self, program: &str, words: &[&str]) -> Self {
+        let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+        arguments.push(self.program);
+        arguments.extend(self.arguments);
+        Self { program: program.into(), arguments, ..self }
+    }
+
+    fn before(mut self, words: &[&str]) -> Self {
+        self.arguments.splice(0..0, words.iter().map(OsString::from));
+        self
+    }
+
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
         command

@@ -22,12 +22,17 @@ impl Ordinary {
 
     /// A user with subordinate ids or without.
     pub fn new(subordinate: bool) -> Self {
+        Self::with_ranges(if subordinate { &[(Self::SUBORDINATE, 65536)] } else { &[] })
+    }
+
+    /// A user with these ranges of subordinate ids: the first of each, and how many.
+    pub fn with_ranges(ranges: &[(u32, u32)]) -> Self {
         let folder = Scratch::new("ordinary");
         let (id, home) = (Self::ID, folder.folder("home"));
         let passwd = format!("root:x:0:0::/root:/bin/sh\nordinary:x:{id}:{id}::{}:/bin/sh\n", home.display());
         folder.write("passwd", passwd);
         folder.write("group", format!("root:x:0:\nordinary:x:{id}:\n"));
-        let ids = if subordinate { format!("ordinary:{}:65536\n", Self::SUBORDINATE) } else { String::new() };
+        let ids: String = ranges.iter().map(|(first, count)| format!("ordinary:{first}:{count}\n")).collect();
         folder.write("subuid", &ids);
         folder.write("subgid", &ids);
         for name in ["home", "session"] {

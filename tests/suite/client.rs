@@ -3,10 +3,14 @@
 
 #[path = "client/archives.rs"]
 mod archives;
+#[path = "client/completion.rs"]
+mod completion;
 #[path = "client/credentials.rs"]
 mod credentials;
 #[path = "client/matrix.rs"]
 mod matrix;
+#[path = "client/network.rs"]
+mod network;
 #[path = "client/pair.rs"]
 mod pair;
 #[path = "client/platforms.rs"]
@@ -15,5 +19,9 @@ mod platforms;
 mod pushed;
 #[path = "client/real.rs"]
 mod real;
+#[path = "client/settings.rs"]
+mod settings;
+#[path = "client/terminal.rs"]
+mod terminal;
 #[path = "client/words.rs"]
 mod words;

@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use cove_tests::clients::{Client, Skopeo};
-use cove_tests::{Cmd, Distribution, Image, Ordinary, Scratch, sha256_of_file};
+use cove_tests::clients::{Client, Cove, Skopeo};
+use cove_tests::{Cmd, Distribution, Image, Ordinary, Proxy, Scratch, Screen, Server, Terminal, sha256_of_file};
 
 /// Files of several owners, a device, a setuid program; above it a whiteout and a file of another owner.
 fn image() -> Image {
@@ -46,11 +46,15 @@ struct World {
 
 impl World {
     fn start(subordinate: bool) -> Self {
+        Self::of(Ordinary::new(subordinate))
+    }
+
+    fn of(user: Ordinary) -> Self {
         let (distribution, image) = (Distribution::start(), image());
         let name = format!("{}/somebody/image:1", distribution.address());
         Skopeo::new().push(&image, &name);
         let id = distribution.registry().pull("somebody/image", "1").config;
-        Self { distribution, name, id, user: Ordinary::new(subordinate) }
+        Self { distribution, name, id, user }
     }
 
     /// Files of this name among the unpacked layers.
@@ -177,4 +181,126 @@ fn an_image_is_mounted_in_a_namespace_that_stays() {
     let program = user.program();
     let words = ["--user", "--map-root-user", "--mount", "sh", "-c", script, &program.display().to_string()];
     assert_eq!(user.run(Path::new("unshare"), words).ok(), "new");
+}
+
+#[test]
+fn with_several_ranges_of_subordinate_ids() {
+    let ranges = [(Ordinary::SUBORDINATE, 1000), (900_000, 1), (800_000, 64_535)];
+    let world = World::of(Ordinary::with_ranges(&ranges));
+    let pulled = world.user.cove(["pull", &world.name]).run();
+    assert!(pulled.succeeded() && !pulled.stderr.contains("subuid"), "{pulled}");
+    // One range goes on where the one before it ends: 1 to 1000, 1001, 1002 to 65,536.
+    let nobody = 800_000 + 65534 - 1002;
+    for (name, user, group) in [
+        ("of-root", Ordinary::ID, Ordinary::ID),
+        ("of-user", Ordinary::SUBORDINATE + 999, Ordinary::SUBORDINATE + 999),
+        ("of-nobody", nobody, nobody),
+        ("new", Ordinary::SUBORDINATE + 999, Ordinary::SUBORDINATE + 49),
+    ] {
+        assert_eq!(world.owner(name), (user, group), "owner of {name}");
+    }
+    world.everything_else_works();
+}
+
+#[test]
+fn with_too_few_subordinate_ids() {
+    let world = World::of(Ordinary::with_ranges(&[(Ordinary::SUBORDINATE, 1000)]));
+    let printed = world.user.cove(["pull", &world.name]).fails();
+    assert!(printed.contains("of-nobody` belongs to 65534:65534, which is not mapped here"), "{printed}");
+    assert!(printed.contains("/etc/subuid and /etc/subgid"), "{printed}");
+    assert_eq!(world.user.cove(["images", "-a", "-q"]).ok(), "");
+    world.user.cove(["system", "prune", "-f"]).ok();
+    assert_eq!(world.find("of-root"), [""; 0].map(PathBuf::from));
+}
+
+/// Keeps what it is given in the user's home, and writes down who called it for what.
+const HELPER: &str = r#"#!/bin/sh
+printf '%s %s\n' "$(id -u)" "$1" >>"$HOME/calls"
+case $1 in
+store) cat >"$HOME/kept" ;;
+get) if [ -s "$HOME/kept" ]; then cat "$HOME/kept"; else echo "credentials not found in native keychain"; exit 1; fi ;;
+erase) rm -f "$HOME/kept" ;;
+esac
+"#;
+
+/// A helper looks for a keyring of the user: it must be run as the user, outside of the namespace in which the store is.
+#[test]
+fn credential_helpers_are_run_as_the_user() {
+    let server = Server::start();
+    let alice = server.add_user("alice");
+    let name = format!("{}/alice/image:1", server.address());
+    let publisher = Cove::new();
+    publisher.login(&server.address(), &alice);
+    publisher.push(&Image::new(1, 10_000), &name);
+
+    let (user, programs) = (Ordinary::new(true), Scratch::new("programs"));
+    let helper = programs.write("docker-credential-fake", HELPER);
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = user.home().join(".docker");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("config.json"), r#"{ "credsStore": "fake" }"#).unwrap();
+    for path in [&folder, &folder.join("config.json")] {
+        chown(path, Some(Ordinary::ID), Some(Ordinary::ID)).unwrap();
+    }
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    let cove = |words: &[&str]| {
+        let command = user.cove(words).env("PATH", &path).env("COVE_CREDENTIAL_HELPER_TIMEOUT", "1");
+        command.input(&alice.password)
+    };
+    let calls = || {
+        let calls = fs::read_to_string(user.home().join("calls")).unwrap_or_default();
+        let _ = fs::remove_file(user.home().join("calls"));
+        let calls =
+            calls.lines().map(|line| line.strip_prefix(&format!("{} ", Ordinary::ID)).unwrap_or(line).to_owned());
+        calls.collect::<Vec<_>>()
+    };
+
+    cove(&["pull", &name]).fails();
+    assert_eq!(calls(), ["get"]);
+    cove(&["login", "-u", "alice", "--password-stdin", &server.address()]).ok();
+    assert!(calls().contains(&"store".to_owned()));
+    assert!(!fs::read_to_string(folder.join("config.json")).unwrap().contains("identitytoken"));
+    cove(&["pull", &name]).ok();
+    cove(&["push", &name]).ok();
+    assert!(calls().iter().all(|call| call == "get"));
+    cove(&["logout", &server.address()]).ok();
+    assert_eq!(calls(), ["erase"]);
+    assert!(!user.home().join("kept").exists());
+    cove(&["pull", &name]).fails();
+
+    // What the outer process cannot do is told by the inner one.
+    for (script, says) in [
+        ("#!/bin/sh\nexec sleep 1000", "`docker-credential-fake get` has not answered for"),
+        ("#!/bin/sh\necho hello", "its answer is not the JSON of a credential"),
+        ("", "`docker-credential-fake` cannot be run"),
+    ] {
+        match script {
+            "" => fs::remove_file(&helper).unwrap(),
+            script => fs::write(&helper, script).unwrap(),
+        }
+        let printed = cove(&["pull", &name]).fails();
+        assert!(printed.contains(says), "{says}: {printed}");
+    }
+}
+
+/// Three processes hear of Ctrl-C: the one inside cleans up and ends, and the others end as it did.
+#[test]
+fn ctrl_c_during_a_pull_leaves_a_clean_terminal() {
+    let (distribution, user) = (Distribution::start(), Ordinary::new(true));
+    Skopeo::new().push(&Image::new(2, 1_000_000), &format!("{}/somebody/image:1", distribution.address()));
+    let proxy = Proxy::start(&distribution.address(), 300_000);
+    let name = format!("{}/somebody/image:1", proxy.address());
+    let mut terminal = Terminal::run(&user.cove(["pull", &name]), 40);
+    terminal.wait_until("some frames are shown", |shown| shown.matches("Total: ").count() > 5);
+    terminal.press("\x03");
+    assert_eq!(terminal.wait().code(), Some(130), "{}", terminal.shown());
+    let screen = Screen::of(&terminal.shown(), 40);
+    assert_eq!((screen.wrapped, screen.column), (0, 0), "{screen:?}");
+    assert!(screen.unknown.is_empty() && screen.cursor && screen.is_plain, "{screen:?}");
+    proxy.set_rate(0);
+    user.cove(["pull", "-q", &name]).ok();
+    assert_eq!(
+        user.cove(["images", "-q", "--no-trunc"]).ok(),
+        distribution.registry().pull("somebody/image", "1").config
+    );
 }

@@ -10,6 +10,9 @@ use crate::listing::familiar;
 /// The variable by which the shell's script asks.
 pub const VARIABLE: &str = "COVE_COMPLETE";
 
+/// The script for bash. It asks by [`VARIABLE`], as those of the other shells do.
+pub const BASH: &str = include_str!("completion.bash");
+
 /// Names of images in the store that begin like this. Where there is no store, or it cannot be read, there are none:
 /// a shell that asks shows no messages.
 pub fn image_names(begun: &OsStr) -> Vec<CompletionCandidate> {

@@ -14,6 +14,7 @@ use crate::arguments::Global;
 use crate::commands::VERSION;
 use crate::error::Error;
 use crate::printer::Printer;
+use crate::settings;
 
 /// What commands work with.
 pub struct Context {
@@ -75,7 +76,8 @@ impl Context {
 
     /// The store of images.
     pub fn store(&self) -> Result<Store, Error> {
-        Ok(Store::open(self.places())?)
+        let limits = settings::unpack_limits(&ConfigPaths::of_this_user())?;
+        Ok(Store::open(self.places())?.with_limits(limits))
     }
 
     /// The store, if there is one: for what must not make it.
@@ -89,16 +91,20 @@ impl Context {
         Ok(Client::new(self.registries()?, Arc::new(self.credentials()?), &user_agent)?)
     }
 
-    /// Runs what needs the network. Only then is there a runtime: other commands start quicker without. Ctrl-C and a
-    /// request to end drop what runs, so that terminals and files are left in order.
+    /// Runs what needs the network, or waits for somebody. Only then is there a runtime: other commands start quicker
+    /// without. Ctrl-C and a request to end drop what runs, so that terminals and files are left in order.
     pub fn network<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = runtime.block_on(async {
+            let mut hang_up = signal(SignalKind::hangup())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut quit = signal(SignalKind::quit())?;
             let mut terminate = signal(SignalKind::terminate())?;
             tokio::select! {
                 result = work => result,
+                _ = hang_up.recv() => Err(Error::Interrupted { signal: 1 }),
                 _ = interrupt.recv() => Err(Error::Interrupted { signal: 2 }),
+                _ = quit.recv() => Err(Error::Interrupted { signal: 3 }),
                 _ = terminate.recv() => Err(Error::Interrupted { signal: 15 }),
             }
         });

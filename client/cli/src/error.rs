@@ -44,6 +44,18 @@ pub enum Error {
     /// A file or stream; the message names it.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A setting of the store that is none.
+    #[error("`{origin}`: `{key}` is `{value}`: write {expected}")]
+    Setting {
+        /// The file, or the environment.
+        origin: String,
+        /// The setting.
+        key: String,
+        /// As it was written.
+        value: String,
+        /// What it should be.
+        expected: String,
+    },
     /// The options contradict each other or the argument, in docker's words.
     #[error("{0}")]
     Options(&'static str),

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use gotmpl::{MissingKey, Template as GoTemplate, TemplateError as GoError, Value};
+use serde::Serialize;
+
+use crate::field_order::FieldOrder;
 
 /// Why a template cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,7 @@ pub enum TemplateError {
 pub struct Template {
     rows: GoTemplate,
     header: GoTemplate,
+    order: FieldOrder,
 }
 
 impl Template {
@@ -28,9 +32,10 @@ impl Template {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         // As docker: a shell's '\t' and '\n' are meant as what they stand for.
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
-        let rows = functions(GoTemplate::new("").missing_key(MissingKey::Error)).parse(&text)?;
+        let order = FieldOrder::default();
+        let rows = functions(GoTemplate::new("").missing_key(MissingKey::Error), &order).parse(&text)?;
         let header = header_functions(GoTemplate::new("").missing_key(MissingKey::Invalid)).parse(&text)?;
-        Ok(Template { rows, header })
+        Ok(Template { rows, header, order })
     }
 
     /// Runs it on a value.
@@ -41,6 +46,12 @@ impl Template {
         })
     }
 
+    /// Runs it on a document, whose fields `json` prints in the document's own order.
+    pub fn execute_document(&self, document: &impl Serialize) -> Result<String, TemplateError> {
+        self.order.learn(document).map_err(|error| GoError::Exec(error.to_string()))?;
+        self.execute(&gotmpl::to_value(document)?)
+    }
+
     /// Runs it on the titles of columns: its functions leave them as they are, but for their case.
     pub fn execute_header(&self, titles: &Value) -> Result<String, TemplateError> {
         Ok(self.header.execute_to_string(titles)?)
@@ -48,9 +59,10 @@ impl Template {
 }
 
 /// Docker's functions (its `templates` package).
-fn functions(template: GoTemplate) -> GoTemplate {
+fn functions(template: GoTemplate, order: &FieldOrder) -> GoTemplate {
+    let order = order.clone();
     template
-        .func("json", |arguments| Ok(string(json(argument(arguments, 0)?)?)))
+        .func("json", move |arguments| Ok(string(json(argument(arguments, 0)?, &order)?)))
         .func("split", |arguments| {
             let (text, separator) = (text(arguments, 0)?, text(arguments, 1)?);
             let parts: Vec<Value> = match separator.is_empty() {
@@ -89,7 +101,7 @@ fn functions(template: GoTemplate) -> GoTemplate {
 
 /// The functions of a header: docker keeps the padding and the case, and nothing else.
 fn header_functions(template: GoTemplate) -> GoTemplate {
-    let mut template = functions(template);
+    let mut template = functions(template, &FieldOrder::default());
     for name in ["json", "split", "join", "truncate"] {
         template = template.func(name, |arguments| argument(arguments, 0).cloned());
     }
@@ -133,7 +145,7 @@ fn title(text: &str) -> String {
     text.chars().map(upper_first).collect()
 }
 
-fn json(value: &Value) -> gotmpl::Result<String> {
+fn json(value: &Value, order: &FieldOrder) -> gotmpl::Result<String> {
     let broken = |error: serde_json::Error| GoError::Exec(error.to_string());
     Ok(match value {
         Value::Nil => "null".to_owned(),
@@ -143,14 +155,16 @@ fn json(value: &Value) -> gotmpl::Result<String> {
         Value::Float(value) => serde_json::to_string(value).map_err(broken)?,
         Value::String(text) => serde_json::to_string(&**text).map_err(broken)?,
         Value::List(values) => {
-            let values: Result<Vec<_>, _> = values.iter().map(json).collect();
+            let values: Result<Vec<_>, _> = values.iter().map(|value| json(value, order)).collect();
             format!("[{}]", values?.join(","))
         }
         Value::Map(entries) => {
-            let entry = |(key, value): (&Arc<str>, &Value)| {
-                Ok(format!("{}:{}", serde_json::to_string(&**key).map_err(broken)?, json(value)?))
+            let names = order.of(entries.keys().map(ToString::to_string).collect());
+            let entry = |name: &String| {
+                let value = json(entries.get(name.as_str()).unwrap_or(&Value::Nil), order)?;
+                Ok(format!("{}:{value}", serde_json::to_string(name).map_err(broken)?))
             };
-            let entries: gotmpl::Result<Vec<_>> = entries.iter().map(entry).collect();
+            let entries: gotmpl::Result<Vec<_>> = names.iter().map(entry).collect();
             format!("{{{}}}", entries?.join(","))
         }
         Value::Function(_) => return Err(GoError::Exec("a function cannot be written as JSON".to_owned())),
@@ -196,6 +210,27 @@ mod tests {
         ] {
             assert_eq!(run(template), printed, "{template}");
         }
+    }
+
+    #[test]
+    fn fields_keep_the_order_of_their_document() {
+        #[derive(Serialize)]
+        struct Document {
+            zebra: u8,
+            ant: Option<Inner>,
+            labels: std::collections::BTreeMap<&'static str, f64>,
+        }
+        #[derive(Serialize)]
+        struct Inner {
+            y: [bool; 1],
+            x: (),
+        }
+        let labels = [("b", 1.5), ("a", -1.0)].into();
+        let document = Document { zebra: 1, ant: Some(Inner { y: [true], x: () }), labels };
+        let template = Template::parse("{{json .}} {{json .ant}}").unwrap();
+        let printed = template.execute_document(&document).unwrap();
+        let ant = r#"{"y":[true],"x":null}"#;
+        assert_eq!(printed, format!(r#"{{"zebra":1,"ant":{ant},"labels":{{"a":-1.0,"b":1.5}}}} {ant}"#));
     }
 
     #[test]

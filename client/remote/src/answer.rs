@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::error::Refusal;
 use crate::patience::retry_after;
+use crate::proxies::Proxy;
 use crate::shown::shortened;
 use crate::{Error, ShownUrl, transport};
 
@@ -21,6 +22,8 @@ pub(crate) struct Answer {
     pub(crate) response: reqwest::Response,
     /// Where it came from in the end.
     pub(crate) url: Url,
+    /// The proxy through which it came.
+    pub(crate) proxy: Option<Proxy>,
     /// Between two pieces of the body.
     pub(crate) idle: Duration,
     /// Counts against the host's limit until the body was read.
@@ -49,7 +52,7 @@ impl Answer {
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         match tokio::time::timeout(self.idle, self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(transport::failure(&self.url, error)),
+            Ok(Err(error)) => Err(transport::failure(&self.url, self.proxy.as_ref(), error)),
             Err(_) => Err(Error::Unreachable {
                 url: ShownUrl::from(&self.url),
                 reason: format!("nothing came for {} s", self.idle.as_secs_f32()),
@@ -78,6 +81,8 @@ impl Answer {
         let wait = self.header(header::RETRY_AFTER).and_then(retry_after);
         let status = self.status();
         let url = ShownUrl::from(&self.url);
+        // Through a tunnel only the registry can answer.
+        let proxy = self.proxy.as_ref().filter(|_| self.url.scheme() == "http").map(ToString::to_string);
         let mut body = Vec::new();
         // What cannot be read does not make the error another one.
         while body.len() < ERROR_LIMIT {
@@ -87,7 +92,8 @@ impl Answer {
             }
         }
         let (code, message) = read_error(&body);
-        Error::Refused(Box::new(Refusal { method: method.clone(), url, status, code, message, retry_after: wait }))
+        let method = method.clone();
+        Error::Refused(Box::new(Refusal { method, url, status, code, message, proxy, retry_after: wait }))
     }
 }
 
@@ -118,9 +124,10 @@ pub(crate) fn read_error(body: &[u8]) -> (Option<String>, Option<String>) {
         return (tamed(parsed.error), tamed(parsed.error_description.or(parsed.message)));
     }
     let text = String::from_utf8_lossy(body);
-    // Pages of proxies say nothing that fits into a line.
+    // Pages of proxies say nothing that fits into a line, but for their title.
     let is_page = text.trim_start().starts_with('<');
-    (None, tamed((!is_page).then(|| text.into_owned())))
+    let title = || Some(text.split_once("<title>")?.1.split_once("</title>")?.0.to_owned());
+    (None, tamed(if is_page { title() } else { Some(text.clone().into_owned()) }))
 }
 
 #[cfg(test)]
@@ -139,6 +146,7 @@ mod tests {
         assert_eq!(read(r#"{"details":"incorrect username"}"#), pair("", "incorrect username"));
         assert_eq!(read("slow\ndown"), pair("", "slow down"));
         assert_eq!(read("<html>x</html>"), pair("", ""));
+        assert_eq!(read("<html><head><title>400 No certificate</title>"), pair("", "400 No certificate"));
         assert_eq!(read(""), pair("", ""));
     }
 }

@@ -286,8 +286,10 @@ impl Endpoint {
                 url: ShownUrl::from(&url),
                 reason: format!("no answer came within {} s", wait.as_secs_f32()),
             })?;
-            let response = response.map_err(|error| transport::failure(&url, error))?;
-            let answer = Answer { response, url, idle: self.shared.patience.idle, _permit: None };
+            let response = response.map_err(|error| transport::failure(&url, way.proxy.as_ref(), error))?;
+            let response = transport::not_the_proxys(response, &url, way.proxy.as_ref())?;
+            let (proxy, idle) = (way.proxy.clone(), self.shared.patience.idle);
+            let answer = Answer { response, url, proxy, idle, _permit: None };
             let status = answer.status();
             if crate::error::is_passing(status) {
                 return Err(answer.refusal(&form.method).await);

@@ -11,6 +11,7 @@ use crate::authorization::Authorization;
 use crate::credentials::{Credential, CredentialSource};
 use crate::download::PIECES_AT_ONCE;
 use crate::endpoint::{Endpoint, Turns};
+use crate::proxies::Proxies;
 use crate::registries::{Access, Host, Limits, Registries};
 use crate::transport::Transports;
 use crate::{Error, Patience, Repository};
@@ -71,7 +72,7 @@ impl Client {
         user_agent: &str,
         patience: Patience,
     ) -> Result<Client, Error> {
-        let transports = Transports::new(user_agent, patience.clone());
+        let transports = Transports::new(user_agent, patience.clone(), Proxies::of_this_process(registries.proxies()));
         let pieces = Arc::new(Semaphore::new(PIECES_AT_ONCE));
         let (endpoints, turns) = (Mutex::default(), Mutex::default());
         let shared = Shared { registries, credentials, patience, transports, pieces, endpoints, turns };

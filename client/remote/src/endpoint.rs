@@ -148,7 +148,11 @@ impl Endpoint {
         let Ok(client) = self.shared.transports.get(&self.way()) else { return true };
         let asked = tokio::time::timeout(self.shared.patience.headers, client.head(self.host.base.clone()).send());
         match asked.await {
-            Ok(Err(error)) => !error.is_connect() || transport::is_about_certificates(&error),
+            Ok(Err(error)) => {
+                !error.is_connect()
+                    || transport::is_about_certificates(&error)
+                    || transport::is_about_proxy_login(&error)
+            }
             Ok(Ok(_)) | Err(_) => true,
         }
     }
@@ -160,7 +164,7 @@ impl Endpoint {
             client_certificate: self.host.client_certificates.first().map(|c| (c.certificate.clone(), c.key.clone())),
             insecure: self.host.skip_verify,
             led_from: None,
-            direct: crate::address::literal_reach(&self.host.base) == Some(Reach::Loopback),
+            proxy: self.shared.transports.proxy_for(&self.host.base),
             separate: false,
         }
     }
@@ -292,7 +296,7 @@ impl Endpoint {
     }
 
     /// Sends a request and follows where it leads.
-    async fn follow(
+    pub(crate) async fn follow(
         &self,
         request: &Request,
         sending: &mut Sending,
@@ -327,11 +331,15 @@ impl Endpoint {
                 None if request.body.is_empty() && !sends_length(&request.method) => prepared,
                 None => prepared.body(request.body.clone()),
             };
-            let response = self.exchange(prepared, &request.method, &url, is_stream, sending.wait).await?;
-            if at_home && let Some(address) = response.remote_addr() {
+            let response = self.exchange(prepared, &request.method, &url, &way, is_stream, sending.wait).await?;
+            // A proxy is not where the registry is.
+            if at_home
+                && way.proxy.is_none()
+                && let Some(address) = response.remote_addr()
+            {
                 self.note_address(address);
             }
-            let answer = Answer { response, url, idle: self.shared.patience.idle, _permit: None };
+            let answer = Answer { response, url, proxy: way.proxy, idle: self.shared.patience.idle, _permit: None };
             let Some(next) = redirect(&answer, &request.method, is_stream)? else { return Ok(answer) };
             previous = answer.url;
             url = next;
@@ -345,6 +353,7 @@ impl Endpoint {
         prepared: reqwest::RequestBuilder,
         method: &Method,
         url: &Url,
+        way: &Way,
         is_stream: bool,
         wait: Option<Duration>,
     ) -> Result<reqwest::Response, Error> {
@@ -361,7 +370,8 @@ impl Endpoint {
                 })?
             }
         };
-        let response = answer.map_err(|error| transport::failure(url, error))?;
+        let response = answer.map_err(|error| transport::failure(url, way.proxy.as_ref(), error))?;
+        let response = transport::not_the_proxys(response, url, way.proxy.as_ref())?;
         tracing::debug!(%method, url = %shown, status = response.status().as_u16(), "answer");
         Ok(response)
     }

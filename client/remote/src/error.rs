@@ -8,9 +8,11 @@ use std::time::Duration;
 use cove_oci::{ManifestError, RegistryName, VerifyError};
 use cove_transfer::{Kind, Side};
 use http::{Method, StatusCode};
+use url::Url;
 
 use crate::challenge::ChallengeError;
 use crate::credentials::CredentialError;
+use crate::proxies::Proxy;
 use crate::registries::RegistriesError;
 use crate::shown::ShownUrl;
 
@@ -27,6 +29,8 @@ pub struct Refusal {
     pub code: Option<String>,
     /// Its message, or the text of a body that is none of the specification's.
     pub message: Option<String>,
+    /// The proxy through which it came, where that can have answered in the registry's place.
+    pub proxy: Option<String>,
     /// When the server wants to be asked again.
     pub retry_after: Option<Duration>,
 }
@@ -47,9 +51,20 @@ impl Refusal {
             _ if self.status == StatusCode::PAYLOAD_TOO_LARGE => {
                 "raise the limit of the proxy before the registry".to_owned()
             }
+            _ if self.status.is_server_error() && self.proxy.is_some() => format!(
+                "the proxy `{}` or the registry behind it has failed: their logs say more",
+                self.proxy.as_deref().unwrap_or_default()
+            ),
+            _ if self.wants_certificate() => format!("the registry wants a client certificate: {SHOW_CERTIFICATE}"),
             _ if self.status.is_server_error() => "try again later; the registry's log says more".to_owned(),
             _ => "the registry's log says more".to_owned(),
         }
+    }
+
+    /// nginx asks for certificates, and lets everybody in far enough to be told.
+    fn wants_certificate(&self) -> bool {
+        let said = self.message.as_deref().unwrap_or_default();
+        self.status == StatusCode::BAD_REQUEST && said.contains("SSL certificate")
     }
 
     fn kind(&self) -> Kind {
@@ -135,6 +150,29 @@ pub enum Error {
         /// What failed.
         reason: String,
     },
+    /// The server wants to know by a certificate who asks.
+    #[error("`{url}` does not take the client certificate, or wants one: {reason}; {SHOW_CERTIFICATE}")]
+    ClientCertificate {
+        /// What was asked.
+        url: ShownUrl,
+        /// What failed.
+        reason: String,
+    },
+    /// The proxy that the environment names does not do its work.
+    #[error("{}", proxy_text(proxy, variable, url, problem))]
+    Proxy {
+        /// The proxy, without user name and password.
+        proxy: String,
+        /// The variable that names it.
+        variable: &'static str,
+        /// What was asked.
+        url: ShownUrl,
+        /// What is wrong.
+        problem: ProxyProblem,
+    },
+    /// A variable that is to name a proxy does not. Its value may be a secret.
+    #[error("the variable `{0}` is not the address of a proxy: write it as in http://HOST:PORT, or unset it")]
+    ProxyVariable(&'static str),
     /// The connection broke, again and again, without any progress.
     #[error("the transfer of `{url}` broke off {attempts} times: {reason}; try again, it goes on where it was")]
     Broken {
@@ -162,6 +200,14 @@ pub enum Error {
         registry: RegistryName,
         /// What it named.
         realm: ShownUrl,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The address of a file that is not asked for.
+    #[error("`{address}` is not asked for: {reason}")]
+    Address {
+        /// As it was written.
+        address: String,
         /// Why not.
         reason: &'static str,
     },
@@ -239,6 +285,41 @@ pub enum Error {
     Setup(String),
 }
 
+/// What to do where a certificate is wanted.
+const SHOW_CERTIFICATE: &str =
+    "put `client.cert` and `client.key` into the registry's certs.d folder, or set `client-certificate` in cove.toml";
+
+/// What is wrong with a proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyProblem {
+    /// It wants a user name and a password.
+    Login,
+    /// It refused the ones that the variable has.
+    WrongLogin,
+    /// It cannot be reached; why.
+    Unreachable(String),
+    /// It does not connect to the registry.
+    NoTunnel,
+}
+
+fn proxy_text(proxy: &str, variable: &str, url: &ShownUrl, problem: &ProxyProblem) -> String {
+    let first = format!("`{url}`: the proxy `{proxy}`");
+    match problem {
+        ProxyProblem::Login => format!(
+            "{first} wants a user name and a password (407): write them into `{variable}`, as in http://USER:PASSWORD@HOST:PORT"
+        ),
+        ProxyProblem::WrongLogin => {
+            format!("{first} refused the user name and the password (407) that `{variable}` has: correct them there")
+        }
+        ProxyProblem::Unreachable(reason) => format!(
+            "{first} cannot be reached: {reason}; correct `{variable}`, or list the registry in `NO_PROXY` if no proxy is needed"
+        ),
+        ProxyProblem::NoTunnel => format!(
+            "{first} does not connect to it: its log says why; list the registry in `NO_PROXY` if no proxy is needed"
+        ),
+    }
+}
+
 fn unauthorized(known: bool) -> &'static str {
     match known {
         true => "unauthorized: the credentials at hand do not allow this",
@@ -275,21 +356,36 @@ impl Error {
         match self {
             Error::Refused(refusal) => refusal.kind(),
             Error::Unauthorized { .. } | Error::Login { .. } => Kind::Unauthorized,
-            Error::Unreachable { .. } | Error::Untrusted { .. } | Error::Broken { .. } => Kind::Unreachable,
+            Error::Unreachable { .. }
+            | Error::Untrusted { .. }
+            | Error::ClientCertificate { .. }
+            | Error::Proxy { .. }
+            | Error::Broken { .. } => Kind::Unreachable,
             Error::Verify { .. } | Error::Manifest { .. } => Kind::Corrupt,
             Error::Credentials(_)
             | Error::Challenge { .. }
             | Error::Realm { .. }
             | Error::Redirect { .. }
+            | Error::Address { .. }
             | Error::Token { .. }
             | Error::Protocol { .. }
             | Error::TooLarge { .. }
             | Error::NoHost(_)
+            | Error::ProxyVariable(_)
             | Error::Registries(_)
             | Error::Certificate { .. }
             | Error::Io(_)
             | Error::Setup(_) => Kind::Other,
         }
+    }
+
+    /// A failure of the proxy between here and a URL.
+    pub(crate) fn through(proxy: &Proxy, url: &Url, problem: ProxyProblem) -> Self {
+        let problem = match problem {
+            ProxyProblem::Login if proxy.has_login() => ProxyProblem::WrongLogin,
+            problem => problem,
+        };
+        Error::Proxy { proxy: proxy.to_string(), variable: proxy.variable(), url: ShownUrl::from(url), problem }
     }
 
     /// As a failure of one side of a copy.
@@ -302,6 +398,7 @@ impl Error {
         match self {
             Error::Refused(refusal) => is_passing(refusal.status),
             Error::Unreachable { .. } | Error::Broken { .. } => true,
+            Error::Proxy { problem, .. } => matches!(problem, ProxyProblem::Unreachable(_) | ProxyProblem::NoTunnel),
             _ => false,
         }
     }

@@ -13,9 +13,11 @@ mod credentials;
 mod download;
 mod endpoint;
 mod error;
+mod file;
 mod login;
 mod patience;
 mod pieces;
+mod proxies;
 mod pull;
 mod push;
 mod registries;
@@ -33,7 +35,8 @@ pub use credentials::{
     AGENT_VARIABLE, Agent, AgentServer, Credential, CredentialError, CredentialPaths, CredentialSource, DockerConfig,
     NoCredentials, Stored,
 };
-pub use error::{ChallengeProblem, Error, Refusal};
+pub use error::{ChallengeProblem, Error, ProxyProblem, Refusal};
+pub use file::WebFile;
 pub use login::{LoggedIn, Login};
 pub use patience::Patience;
 pub use registries::{

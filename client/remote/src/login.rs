@@ -41,15 +41,23 @@ impl fmt::Debug for LoggedIn {
 impl Client {
     /// Tries a user name and a password at a registry.
     pub async fn login(&self, registry: &RegistryName, login: &Login) -> Result<LoggedIn, Error> {
+        let (username, password) = (login.username.clone(), login.password.clone());
+        self.try_credential(registry, Credential::Password { username, password }).await
+    }
+
+    /// Tries what is kept for a registry.
+    pub async fn try_credential(&self, registry: &RegistryName, credential: Credential) -> Result<LoggedIn, Error> {
+        // With a token in hand another one is not wanted.
+        let offline = matches!(credential, Credential::Password { .. });
+        let is_for_the_realm = !matches!(credential, Credential::RegistryToken(_));
         let host = self.origin(registry, Access::Pull)?;
-        let credential = Credential::Password { username: login.username.clone(), password: login.password.clone() };
         let endpoint = self.endpoint_with(registry, host, credential).ready().await;
         let request = Request::new(Method::GET, endpoint.host.base.clone(), &Scopes::default());
         // Docker's login asks the token service first and the registry with the token afterwards; so do we.
         let challenge = endpoint.retry(None, || endpoint.challenge(&request)).await?;
         let mut identity_token = None;
-        if let Some(Scheme::Bearer { realm, service, .. }) = &challenge {
-            let ask = Ask { realm, service: service.as_deref(), scopes: &[], offline: true };
+        if let Some(Scheme::Bearer { realm, service, .. }) = challenge.as_ref().filter(|_| is_for_the_realm) {
+            let ask = Ask { realm, service: service.as_deref(), scopes: &[], offline };
             let granted = endpoint.fetch_token(&ask).await?;
             identity_token = granted.refresh_token.map(|token| token.expose().to_owned());
         }

@@ -73,10 +73,10 @@ impl Endpoint {
             let same = to.port_or_known_default() == self.host.base.port_or_known_default();
             // Another port is another server: the certificate that says who the user is does not concern it.
             let client_certificate = own.client_certificate.clone().filter(|_| same);
-            return Ok(Way { client_certificate, ..own });
+            return Ok(Way { client_certificate, proxy: self.shared.transports.proxy_for(to), ..own });
         }
-        let direct = literal_reach(to) == Some(Reach::Loopback);
-        let way = Way { client_certificate: None, insecure: false, direct, ..own };
+        let proxy = self.shared.transports.proxy_for(to);
+        let way = Way { client_certificate: None, insecure: false, proxy, ..own };
         if self.is_configured(to) {
             return Ok(way);
         }
@@ -102,7 +102,7 @@ impl Endpoint {
     }
 
     /// Where the host is, seen from here: where it answered and where its name leads, whichever is farther. Behind
-    /// a proxy the first is the proxy, so only the second counts; a name that changes its mind fools neither.
+    /// a proxy only the second is known; a name that changes its mind fools neither.
     async fn reach(&self) -> Reach {
         let base = &self.host.base;
         let named = self.named_at.get_or_init(|| async {

@@ -1,6 +1,6 @@
 //! HTTP clients: one for every way of connecting. None follows redirects, unpacks bodies or limits a whole transfer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,8 @@ use reqwest::{Certificate, Identity};
 use url::Url;
 
 use crate::address::Reach;
+use crate::error::ProxyProblem;
+use crate::proxies::{Proxies, Proxy};
 use crate::{Error, Patience, ShownUrl};
 
 /// How to connect. Connections are shared by whatever connects in the same way.
@@ -23,8 +25,8 @@ pub(crate) struct Way {
     pub(crate) insecure: bool,
     /// Names may only resolve to where somebody at this distance may lead. `None`: to anything.
     pub(crate) led_from: Option<Reach>,
-    /// No proxy: this machine is never reached through one.
-    pub(crate) direct: bool,
+    /// Through this proxy.
+    pub(crate) proxy: Option<Proxy>,
     /// HTTP/1.1 only, so that several requests get several connections.
     pub(crate) separate: bool,
 }
@@ -33,12 +35,18 @@ pub(crate) struct Way {
 pub(crate) struct Transports {
     user_agent: String,
     patience: Patience,
+    proxies: Proxies,
     made: Mutex<HashMap<Way, reqwest::Client>>,
 }
 
 impl Transports {
-    pub(crate) fn new(user_agent: &str, patience: Patience) -> Self {
-        Transports { user_agent: user_agent.to_owned(), patience, made: Mutex::default() }
+    pub(crate) fn new(user_agent: &str, patience: Patience, proxies: Proxies) -> Self {
+        Transports { user_agent: user_agent.to_owned(), patience, proxies, made: Mutex::default() }
+    }
+
+    /// The proxy through which a URL is reached.
+    pub(crate) fn proxy_for(&self, url: &Url) -> Option<Proxy> {
+        self.proxies.proxy_for(url)
     }
 
     /// The client that connects in this way.
@@ -60,6 +68,8 @@ impl Transports {
             .retry(reqwest::retry::never())
             .connect_timeout(self.patience.connect)
             .tcp_nodelay(true)
+            // The environment's proxies are chosen here, not by the library, whose rules are not docker's.
+            .no_proxy()
             .http2_adaptive_window(true)
             .tls_danger_accept_invalid_certs(way.insecure);
         for path in &way.ca {
@@ -76,10 +86,14 @@ impl Transports {
             builder = builder.identity(Identity::from_pem(&pem).map_err(|error| unusable(certificate, &error))?);
         }
         if let Some(from) = way.led_from {
-            builder = builder.dns_resolver(Arc::new(CarefulResolver { from, proxies: proxy_hosts() }));
+            let proxy = way.proxy.as_ref().and_then(|proxy| Some(proxy.url()?.host_str()?.to_owned()));
+            builder = builder.dns_resolver(Arc::new(CarefulResolver { from, proxy }));
         }
-        if way.direct {
-            builder = builder.no_proxy();
+        if let Some(proxy) = &way.proxy {
+            let url = proxy.url().ok_or(Error::ProxyVariable(proxy.variable()))?;
+            // The library's message might show the value, and with it a password.
+            let through = reqwest::Proxy::all(url.clone()).map_err(|_| Error::ProxyVariable(proxy.variable()))?;
+            builder = builder.proxy(through);
         }
         if way.separate {
             builder = builder.http1_only();
@@ -95,14 +109,14 @@ fn unusable(path: &Path, error: &reqwest::Error) -> Error {
 /// Resolves names, and refuses those of places to which nobody may be led. What was checked is what is connected to.
 struct CarefulResolver {
     from: Reach,
-    /// Proxies are chosen by the user, not by the registry.
-    proxies: HashSet<String>,
+    /// The proxy is chosen by the user, not by the registry.
+    proxy: Option<String>,
 }
 
 impl Resolve for CarefulResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let name = name.as_str().to_owned();
-        let (from, is_proxy) = (self.from, self.proxies.contains(&name));
+        let (from, is_proxy) = (self.from, self.proxy.as_ref() == Some(&name));
         Box::pin(async move {
             let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let forbidden = addresses.iter().map(|a| Reach::of(a.ip())).find(|reach| !from.may_lead_to(*reach));
@@ -116,33 +130,88 @@ impl Resolve for CarefulResolver {
     }
 }
 
-/// Hosts of the proxies that the environment names.
-fn proxy_hosts() -> HashSet<String> {
-    let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
-    let values = names.iter().flat_map(|name| [std::env::var(name), std::env::var(name.to_ascii_lowercase())]);
-    let host = |value: String| {
-        let url = Url::parse(&value).or_else(|_| Url::parse(&format!("http://{value}"))).ok()?;
-        url.host_str().map(str::to_owned)
-    };
-    values.flatten().filter_map(host).collect()
-}
-
 /// What a failed connection or transfer is called.
-pub(crate) fn failure(url: &Url, error: reqwest::Error) -> Error {
+pub(crate) fn failure(url: &Url, proxy: Option<&Proxy>, error: reqwest::Error) -> Error {
+    let is_connect = error.is_connect();
     let error = error.without_url();
-    let url = ShownUrl::from(url);
     let reason = chain(&error);
-    match is_about_trust(&error) {
+    let is_about_trust = tls_error(&error).is_some();
+    if let Some(proxy) = proxy.filter(|_| is_connect)
+        && let Some(problem) = proxy_problem(url, &reason, is_about_trust)
+    {
+        return Error::through(proxy, url, problem);
+    }
+    let url = ShownUrl::from(url);
+    match is_about_trust {
+        true if wants_certificate(&error) => Error::ClientCertificate { url, reason },
         true => Error::Untrusted { url, reason },
         false => Error::Unreachable { url, reason },
     }
 }
 
-/// Whether TLS failed in a way that will not pass.
-fn is_about_trust(error: &(dyn StdError + 'static)) -> bool {
-    tls_error(error).is_some()
+/// Whether a proxy, and not what is behind it, has failed. hyper-util has its tunnel's failures in a type that it does
+/// not show; their texts are all there is.
+fn proxy_problem(url: &Url, reason: &str, is_about_trust: bool) -> Option<ProxyProblem> {
+    if reason.contains(PROXY_LOGIN) {
+        return Some(ProxyProblem::Login);
+    }
+    // Without a tunnel all that is connected to is the proxy.
+    let is_proxy = url.scheme() == "http" || reason.contains("failed to create underlying connection");
+    match () {
+        () if is_about_trust => None,
+        () if is_proxy || reason.contains("socks") => Some(ProxyProblem::Unreachable(reason.to_owned())),
+        () if reason.contains("tunnel error") => Some(ProxyProblem::NoTunnel),
+        () => None,
+    }
 }
 
+/// hyper-util's words for an answer 407 to `CONNECT`.
+const PROXY_LOGIN: &str = "proxy authorization required";
+
+/// Whether a proxy wants to know who asks.
+pub(crate) fn is_about_proxy_login(error: &(dyn StdError + 'static)) -> bool {
+    chain(error).contains(PROXY_LOGIN)
+}
+
+/// An answer that came, unless it is the proxy's own: it wants to know who asks.
+pub(crate) fn not_the_proxys(
+    response: reqwest::Response,
+    url: &Url,
+    proxy: Option<&Proxy>,
+) -> Result<reqwest::Response, Error> {
+    match proxy {
+        Some(proxy) if response.status() == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            Err(Error::through(proxy, url, ProxyProblem::Login))
+        }
+        _ => Ok(response),
+    }
+}
+
+/// Whether a server has refused the client's certificate, or that there is none.
+fn wants_certificate(error: &(dyn StdError + 'static)) -> bool {
+    use rustls::AlertDescription::{
+        AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown,
+        DecryptError, UnknownCA, UnsupportedCertificate,
+    };
+    tls_error(error).is_some_and(|error| {
+        matches!(
+            error,
+            rustls::Error::AlertReceived(
+                AccessDenied
+                    | BadCertificate
+                    | CertificateExpired
+                    | CertificateRequired
+                    | CertificateRevoked
+                    | CertificateUnknown
+                    | DecryptError
+                    | UnknownCA
+                    | UnsupportedCertificate
+            )
+        )
+    })
+}
+
+/// The failure of TLS among an error and its causes: one that will not pass.
 fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -186,13 +255,13 @@ mod tests {
 
     #[tokio::test]
     async fn names_are_checked_when_they_are_connected_to() {
-        let resolve = async |from, proxies: &[&str]| {
-            let proxies = proxies.iter().map(|name| (*name).to_owned()).collect();
-            CarefulResolver { from, proxies }.resolve("localhost".parse().unwrap()).await.is_ok()
+        let resolve = async |from, proxy: Option<&str>| {
+            let proxy = proxy.map(str::to_owned);
+            CarefulResolver { from, proxy }.resolve("localhost".parse().unwrap()).await.is_ok()
         };
-        assert!(!resolve(Reach::Public, &[]).await);
-        assert!(!resolve(Reach::Private, &[]).await);
-        assert!(resolve(Reach::Loopback, &[]).await);
-        assert!(resolve(Reach::Public, &["localhost"]).await);
+        assert!(!resolve(Reach::Public, None).await);
+        assert!(!resolve(Reach::Private, None).await);
+        assert!(resolve(Reach::Loopback, None).await);
+        assert!(resolve(Reach::Public, Some("localhost")).await);
     }
 }

@@ -110,6 +110,7 @@ impl Store {
             from_registry: false,
             all_platforms: platform.is_none(),
             platform: Some(wanted),
+            unpack: self.unpack_options(),
             ..ReceiveOptions::default()
         };
         let receiver = self.receive(name, options);

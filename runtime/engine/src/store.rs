@@ -17,7 +17,7 @@ use crate::journal::{self, Changes};
 use crate::lock::Lock;
 use crate::places::Places;
 use crate::receive::main_reference;
-use crate::unpack::OverlayXattr;
+use crate::unpack::{OverlayXattr, UnpackLimits, UnpackOptions};
 use crate::{Error, abilities, origins, record};
 
 /// The image store. Cheap to clone.
@@ -26,6 +26,7 @@ pub struct Store {
     pub(crate) places: Arc<Places>,
     /// The attributes that mark whiteouts and opaque folders in its layers, and that its mounts must look for.
     pub(crate) overlay: OverlayXattr,
+    limits: UnpackLimits,
 }
 
 /// An image and how it was found.
@@ -71,12 +72,23 @@ impl Store {
         // Mounts and sockets of others must not be waiting there.
         places.check_run()?;
         let overlay = abilities::overlay(&places)?;
-        let store = Store { places: Arc::new(places), overlay };
+        let store = Store { places: Arc::new(places), overlay, limits: UnpackLimits::default() };
         // Somebody changes records, or was killed while changing them: locking waits for the one and ends the other.
         if store.places.journal().exists() {
             drop(store.lock()?);
         }
         Ok(store)
+    }
+
+    /// The same store, with other limits for layers that come in.
+    #[must_use]
+    pub fn with_limits(self, limits: UnpackLimits) -> Self {
+        Store { limits, ..self }
+    }
+
+    /// How layers are unpacked here.
+    pub fn unpack_options(&self) -> UnpackOptions {
+        UnpackOptions { limits: self.limits, overlay: self.overlay, ..crate::unpack_options() }
     }
 
     /// Where the store lies.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use cove_tests::clients::{Client, Cove, Docker};
 use cove_tests::{Image, Login, Proxy, Scratch, Server, wait_until};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 struct World {
     server: Server,
@@ -166,6 +166,46 @@ fn credential_helpers() {
         assert!(!cove_words(&["pull", &world.name]).run().succeeded());
         let calls = fs::read_to_string(folder.join("log")).unwrap();
         assert!(calls.lines().all(|call| ["get", "store", "erase", "list"].contains(&call)), "{calls}");
+    }
+}
+
+/// What a helper does wrong is told with its name and what to do.
+#[test]
+fn helpers_that_do_not_do_their_work() {
+    let world = World::start();
+    let address = world.server.address();
+    let (cove, folder) = (Cove::new(), Scratch::new("helper"));
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    fs::write(cove.configuration().join("config.json"), json!({ "credsStore": "fake" }).to_string()).unwrap();
+    let run = |words: &[&str]| {
+        let started = Instant::now();
+        let command = cove.words(words).env("PATH", &path).env("COVE_CREDENTIAL_HELPER_TIMEOUT", "1");
+        let printed = command.input(&world.alice.password).fails();
+        assert!(started.elapsed() < Duration::from_secs(20), "{printed}");
+        printed
+    };
+    let login = ["login", "-u", "alice", "--password-stdin", &address];
+    for words in [&["pull", &world.name][..], &["push", &world.name], &login] {
+        if words[0] == "push" {
+            cove.load(&Image::new(1, 1000), &world.name);
+        }
+        for (script, says) in [
+            (None, "`docker-credential-fake` cannot be run"),
+            (Some("#!/bin/sh\nexec sleep 1000"), "has not answered for"),
+            (Some("#!/bin/sh\necho hello"), "its answer is not the JSON of a credential"),
+            (Some("#!/bin/sh\necho the keyring is locked; exit 1"), "failed: the keyring is locked"),
+            (Some("#!/bin/sh\nexit 3"), "failed: it ended without a message"),
+        ] {
+            let helper = folder.join("docker-credential-fake");
+            let _ = fs::remove_file(&helper);
+            if let Some(script) = script {
+                fs::write(&helper, script).unwrap();
+                fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            let printed = run(words);
+            assert!(printed.contains(says) && printed.contains("docker-credential-fake"), "{words:?} {printed}");
+            assert!(!printed.contains(&world.alice.password), "{printed}");
+        }
     }
 }
 

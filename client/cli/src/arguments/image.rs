@@ -153,7 +153,7 @@ pub struct Import {
     /// Set the platform that the image is for, 'os[/arch[/variant]]'
     #[arg(long, value_name = "string")]
     pub platform: Option<Platform>,
-    #[arg(value_name = "file|-")]
+    #[arg(value_name = "file|URL|-")]
     pub file: PathBuf,
     #[arg(value_name = "REPOSITORY[:TAG]")]
     pub reference: Option<String>,

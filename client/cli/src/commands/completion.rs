@@ -3,14 +3,15 @@
 use clap_complete::env::Shells;
 
 use crate::arguments::{Completion, Shell};
-use crate::completion::VARIABLE;
+use crate::completion::{BASH, VARIABLE};
 use crate::context::Context;
 use crate::error::Error;
 
 /// Prints the script.
 pub fn run(context: &Context, arguments: &Completion) -> Result<(), Error> {
     let name = match arguments.shell {
-        Some(Shell::Bash) => "bash",
+        // clap's own script leaves words as bash cuts them, at every `:` of an image's name.
+        Some(Shell::Bash) => return Ok(context.printer.text(BASH)?),
         Some(Shell::Fish) => "fish",
         Some(Shell::Powershell) => "powershell",
         Some(Shell::Zsh) => "zsh",

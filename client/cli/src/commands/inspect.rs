@@ -71,8 +71,7 @@ fn print(
     match (&template, format) {
         (Some(template), _) => {
             for document in &documents {
-                let value = gotmpl::to_value(document).map_err(crate::template::TemplateError::from)?;
-                context.printer.line(template.execute(&value)?)?;
+                context.printer.line(template.execute_document(document)?)?;
             }
         }
         (None, Some(_)) => context.printer.line(serde_json::to_string(&documents).map_err(std::io::Error::from)?)?,

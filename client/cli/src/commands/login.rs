@@ -1,6 +1,6 @@
 //! `cove login`: asks for name and password where they are not given, proves them, and keeps what the registry gives.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 
 use cove_oci::RegistryName;
 use cove_remote::{Credential, CredentialSource, Login as Password, Stored};
@@ -9,6 +9,7 @@ use super::logout::{registry, shown};
 use crate::arguments::Login;
 use crate::context::Context;
 use crate::error::Error;
+use crate::prompt;
 
 /// What docker says where nobody can be asked.
 const NO_TERMINAL: &str = "Error: Cannot perform an interactive login from a non TTY device";
@@ -40,10 +41,11 @@ pub fn run(context: &Context, arguments: &Login) -> Result<(), Error> {
             "Authenticating with existing credentials... [Username: {}]",
             known.username().unwrap_or_default()
         ));
-        if still_good(context, &registry, known)? {
-            return Ok(printer.line("Login Succeeded")?);
+        match context.network(async { Ok(context.client()?.try_credential(&registry, known.clone()).await?) }) {
+            Ok(_) => return Ok(printer.line("Login Succeeded")?),
+            Err(Error::Remote(error)) => printer.note(format!("Login did not succeed, error: {error}")),
+            Err(error) => return Err(error),
         }
-        printer.note("Login did not succeed, error: the existing credentials are no longer accepted");
     }
     let (username, password) =
         match (arguments.username.clone().filter(|name| !name.is_empty()), given.filter(|given| !given.is_empty())) {
@@ -77,16 +79,6 @@ fn unencrypted(credential: &Credential, path: &str) -> String {
     )
 }
 
-/// Whether the registry still takes a credential.
-fn still_good(context: &Context, registry: &RegistryName, known: &Credential) -> Result<bool, Error> {
-    let Credential::Password { username, password } = known else {
-        // A token cannot be tried by name and password; the next pull shows whether it is still good.
-        return Ok(true);
-    };
-    let login = Password { username: username.clone(), password: password.clone() };
-    context.network(async { Ok(context.client()?.login(registry, &login).await.is_ok()) })
-}
-
 /// Asks for what is missing.
 fn ask(
     context: &Context,
@@ -108,10 +100,8 @@ fn ask(
             } else {
                 printer.line(format!("Log in to {} to push and pull images.", shown(registry)))?;
             }
-            printer.text(&if usual.is_empty() { "Username: ".to_owned() } else { format!("Username ({usual}): ") })?;
-            let mut line = String::new();
-            io::stdin().lock().read_line(&mut line)?;
-            match line.trim() {
+            let question = if usual.is_empty() { "Username: ".to_owned() } else { format!("Username ({usual}): ") };
+            match prompt::line(context, &question)?.trim() {
                 "" if usual.is_empty() => return Err(Error::Options("Error: Non-null Username Required")),
                 "" => usual,
                 typed => typed.to_owned(),
@@ -120,7 +110,7 @@ fn ask(
     };
     let password = match password {
         Some(password) => password,
-        None => rpassword::prompt_password("Password: ")?,
+        None => prompt::password(context, "Password: ")?,
     };
     if password.is_empty() {
         return Err(Error::Options("Error: Password Required"));

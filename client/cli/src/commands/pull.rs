@@ -73,6 +73,7 @@ async fn pull(
     let receive = ReceiveOptions {
         platform: Some(platform),
         all_platforms: arguments.all_platforms,
+        unpack: store.unpack_options(),
         ..ReceiveOptions::default()
     };
     let target = store.receive(Some(reference), receive);

@@ -7,7 +7,7 @@
 //!
 //! Protocol: a request and an answer in turn, each a length (four bytes, big endian, at most 1 MiB) and that much JSON:
 //! `{"helper":"pass","verb":"get","input":"hub.example.com"}`, answered by `{"succeeded":true,"output":"…"}` or
-//! `{"missing":"…"}` where the program cannot be run. The other end closes when it has no more to ask.
+//! `{"missing":"…"}` where the program cannot be run, `{"silent_for":120}` where it does not end. The other end closes when it has no more to ask.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -36,6 +36,7 @@ struct Request {
 enum Reply {
     Ended(Answer),
     Missing { missing: String },
+    Silent { silent_for: u64 },
 }
 
 /// The outer process's end.
@@ -71,6 +72,7 @@ impl AgentServer {
             let reply = match ran {
                 Ok(answer) => Reply::Ended(answer),
                 Err(CredentialError::HelperMissing { source, .. }) => Reply::Missing { missing: source.to_string() },
+                Err(CredentialError::HelperSilent { seconds, .. }) => Reply::Silent { silent_for: seconds },
                 Err(error) => Reply::Missing { missing: error.to_string() },
             };
             send(&mut self.socket, &reply)?;
@@ -132,6 +134,11 @@ impl Runner for Agent {
             Some(Reply::Missing { missing }) => Err(CredentialError::HelperMissing {
                 helper: helper.as_str().to_owned(),
                 source: io::Error::other(missing),
+            }),
+            Some(Reply::Silent { silent_for }) => Err(CredentialError::HelperSilent {
+                helper: helper.as_str().to_owned(),
+                verb: verb.as_str(),
+                seconds: silent_for,
             }),
             None => Err(CredentialError::Agent(io::ErrorKind::UnexpectedEof.into())),
         }

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::io::{self, Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,10 @@ const NOT_FOUND: &str = "credentials not found in native keychain";
 const TOKEN_USERNAME: &str = "<token>";
 /// Most that a helper may answer, in bytes; a token is a few kilobytes.
 pub(super) const ANSWER_LIMIT: u64 = 1 << 20;
+/// How long a helper may take: it may ask its user for a passphrase.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Another time, in seconds.
+const PATIENCE_VARIABLE: &str = "COVE_CREDENTIAL_HELPER_TIMEOUT";
 /// Most of a helper's complaint that is shown, in characters.
 const REASON_LIMIT: usize = 300;
 
@@ -89,20 +95,60 @@ impl Runner for Here {
             command.env("PATH", search); // a PATH that is set for the child is searched for the program too
         }
         let mut child = command.spawn().map_err(missing)?;
-        // A helper may answer without reading its input: a broken pipe is not our error.
-        if let Some(mut stdin) = child.stdin.take() {
-            match stdin.write_all(input.as_bytes()) {
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
-                _ => {}
+        let (limit, start) = (patience(), Instant::now());
+        match converse(&mut child, input, limit) {
+            Some(Ok((status, output))) => {
+                Ok(Answer { succeeded: status.success(), output: String::from_utf8_lossy(&output).into_owned() })
+            }
+            Some(Err(error)) => Err(error.into()),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                let seconds = start.elapsed().as_secs();
+                Err(CredentialError::HelperSilent { helper: helper.0.clone(), verb: verb.as_str(), seconds })
             }
         }
-        let mut output = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
-            stdout.take(ANSWER_LIMIT).read_to_end(&mut output)?;
-        }
-        let succeeded = child.wait()?.success();
-        Ok(Answer { succeeded, output: String::from_utf8_lossy(&output).into_owned() })
     }
+}
+
+fn patience() -> Duration {
+    let seconds = std::env::var(PATIENCE_VARIABLE).ok().and_then(|text| text.trim().parse().ok());
+    seconds.filter(|seconds| *seconds > 0).map_or(PATIENCE, Duration::from_secs)
+}
+
+/// Gives a helper its input, and waits for its answer and its end. `None`: it takes longer than `limit`.
+fn converse(child: &mut Child, input: &str, limit: Duration) -> Option<io::Result<(ExitStatus, Vec<u8>)>> {
+    let start = Instant::now();
+    let (stdin, stdout, input) = (child.stdin.take(), child.stdout.take(), input.to_owned());
+    let (sender, answer) = sync_channel(1);
+    // On a thread of its own, which is left alone if the helper, or what it has started, never lets go.
+    std::thread::spawn(move || {
+        let talk = || {
+            // A helper may answer without reading its input: a broken pipe is not our error.
+            match stdin.map(|mut stdin| stdin.write_all(input.as_bytes())) {
+                Some(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+                _ => {}
+            }
+            let mut output = Vec::new();
+            if let Some(stdout) = stdout {
+                stdout.take(ANSWER_LIMIT).read_to_end(&mut output)?;
+            }
+            Ok(output)
+        };
+        let _ = sender.send(talk());
+    });
+    let output = match answer.recv_timeout(limit).ok()? {
+        Ok(output) => output,
+        Err(error) => return Some(Err(error)),
+    };
+    while start.elapsed() < limit {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(Ok((status, output))),
+            Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    None
 }
 
 #[derive(Deserialize)]

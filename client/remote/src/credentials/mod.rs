@@ -126,8 +126,22 @@ pub enum CredentialError {
         /// Why.
         source: std::io::Error,
     },
+    /// The program does not answer.
+    #[error(
+        "`docker-credential-{helper} {verb}` has not answered for {seconds} s: run it by hand to see what it waits for, or give it longer with `COVE_CREDENTIAL_HELPER_TIMEOUT`"
+    )]
+    HelperSilent {
+        /// The helper's name.
+        helper: String,
+        /// What it was asked.
+        verb: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The program said no.
-    #[error("`docker-credential-{helper} {verb}` failed: {reason}")]
+    #[error(
+        "`docker-credential-{helper} {verb}` failed: {reason}: run it by hand, or remove it from `credsStore` and `credHelpers`"
+    )]
     Helper {
         /// The helper's name.
         helper: String,

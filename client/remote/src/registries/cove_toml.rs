@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use cove_oci::RegistryName;
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use url::Url;
 
 use super::error::{RegistriesError, text_of};
@@ -33,6 +34,9 @@ struct Document {
     limits: LimitsTable,
     #[serde(default)]
     registry: BTreeMap<String, RegistryTable>,
+    /// For those who unpack layers.
+    #[serde(rename = "unpack")]
+    _unpack: Option<IgnoredAny>,
 }
 
 #[derive(Default, Deserialize)]

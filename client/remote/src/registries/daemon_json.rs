@@ -1,4 +1,4 @@
-//! docker's `daemon.json`: mirrors of Docker Hub, insecure registries, limits. What else stands there is the daemon's.
+//! docker's `daemon.json`: mirrors of Docker Hub, insecure registries, limits, proxies. What else stands there is the daemon's.
 
 use std::path::PathBuf;
 
@@ -17,6 +17,16 @@ struct Document {
     max_concurrent_downloads: Option<usize>,
     max_concurrent_uploads: Option<usize>,
     max_download_attempts: Option<usize>,
+    proxies: Option<ProxySettings>,
+}
+
+/// The proxies by which the daemon reaches registries, as in the variables of these names.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct ProxySettings {
+    pub(crate) http_proxy: String,
+    pub(crate) https_proxy: String,
+    pub(crate) no_proxy: String,
 }
 
 /// What the files say; of a setting that stands in several the first one's counts.
@@ -25,12 +35,13 @@ pub(super) struct DaemonJson {
     pub(super) mirrors: Vec<Url>,
     pub(super) insecure: Vec<(String, PathBuf)>,
     pub(super) limits: Limits,
+    pub(super) proxies: ProxySettings,
 }
 
 impl DaemonJson {
     pub(super) fn load(paths: &[PathBuf]) -> Result<Self, RegistriesError> {
         let mut all = DaemonJson::default();
-        let (mut mirrors, mut insecure) = (None, None);
+        let (mut mirrors, mut insecure, mut proxies) = (None, None, None);
         for path in paths {
             let Some(text) = text_of(path)?.filter(|text| !text.trim().is_empty()) else { continue };
             let document: Document = serde_json::from_str(&text).map_err(|error| RegistriesError::Syntax {
@@ -46,6 +57,7 @@ impl DaemonJson {
             if let (None, Some(list)) = (&insecure, document.insecure_registries) {
                 insecure = Some(list.into_iter().map(|entry| (entry, path.clone())).collect());
             }
+            proxies = proxies.or(document.proxies);
             // Docker takes 0 for its default.
             let set = |number: Option<usize>| number.filter(|number| *number > 0);
             all.limits.downloads = all.limits.downloads.or(set(document.max_concurrent_downloads));
@@ -54,6 +66,7 @@ impl DaemonJson {
         }
         all.mirrors = mirrors.unwrap_or_default();
         all.insecure = insecure.unwrap_or_default();
+        all.proxies = proxies.unwrap_or_default();
         Ok(all)
     }
 }

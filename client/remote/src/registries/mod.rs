@@ -17,9 +17,7 @@
 //! not speak TLS refuses at once, and one that does is never sent a credential in the clear. Plain http at once only
 //! where `plain-http = true` or an address with `http://` says so.
 //!
-//! **Proxies** are the HTTP client's: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`. Go's programs, docker
-//! among them, never use a proxy for loopback addresses; reqwest does unless `NO_PROXY` says otherwise. So a client
-//! for a host for which [`Registries::is_loopback`] is true must be built with `no_proxy()`.
+//! **Proxies** are the environment's: `proxies.rs`.
 
 mod certificates;
 mod cove_toml;
@@ -43,6 +41,7 @@ use hosts_toml::{HostSettings, HostsToml};
 use insecure::{Insecure, is_loopback};
 use registries_conf::{MirrorUse, RegistriesConf, Table};
 
+pub(crate) use daemon_json::ProxySettings;
 pub use error::RegistriesError;
 pub use host::{Access, Capabilities, ClientCertificate, Host, Limits, PrefixRewrite};
 pub use paths::{ConfigPaths, Variables};
@@ -159,6 +158,11 @@ impl Registries {
             uploads: own.uploads.or(cove.uploads).or(daemon.uploads),
             attempts: own.attempts.or(cove.attempts).or(daemon.attempts),
         }
+    }
+
+    /// The proxies of docker's daemon.
+    pub(crate) fn proxies(&self) -> &ProxySettings {
+        &self.daemon.proxies
     }
 
     fn hosts_of(

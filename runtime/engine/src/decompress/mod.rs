@@ -29,10 +29,16 @@ pub enum DecompressError {
     #[error("the gzip stream is damaged")]
     Damaged,
     /// Far too many bytes out of few.
-    #[error("the layer becomes more than {ratio} times as large: raise the limit if you trust it")]
+    #[error("the layer becomes more than {ratio} times as large: raise `unpack.ratio` if you trust it")]
     Ratio {
         /// The limit.
         ratio: u64,
+    },
+    /// A zstd frame that wants more memory than it may have.
+    #[error("the layer's zstd window is larger than 2^{log} bytes: raise `unpack.zstd-window-log` if you trust it")]
+    Window {
+        /// The limit.
+        log: u32,
     },
 }
 
@@ -57,7 +63,7 @@ pub fn decompress<'a>(
                 let input = BufReader::with_capacity(BUFFER, compressed);
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
                 decoder.window_log_max(limits.zstd_window_log)?;
-                Box::new(decoder)
+                Box::new(Windowed { inner: decoder, log: limits.zstd_window_log })
             }
         })
     })
@@ -72,6 +78,21 @@ pub(crate) fn capped<'a, R: Read + 'a>(
     let read = Rc::new(Cell::new(0));
     let inner = open(Counted { inner: compressed, count: Rc::clone(&read) })?;
     Ok(Box::new(Capped { inner, read, written: 0, ratio: limits.ratio, from: limits.ratio_from }))
+}
+
+/// Says what a zstd decoder means.
+struct Windowed<R> {
+    inner: R,
+    log: u32,
+}
+
+impl<R: Read> Read for Windowed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| match error.to_string().contains("too much memory") {
+            true => DecompressError::Window { log: self.log }.into(),
+            false => error,
+        })
+    }
 }
 
 /// Counts what is read of something compressed.

@@ -130,7 +130,7 @@ pub enum TarError {
         problem: Problem,
     },
     /// The archive is longer than allowed.
-    #[error("the tar archive has more than {limit} bytes: raise the limit if you trust it")]
+    #[error("the tar archive has more than {limit} bytes: raise `unpack.bytes` if you trust it")]
     TooLong {
         /// The limit in bytes.
         limit: u64,
@@ -195,6 +195,6 @@ pub enum Problem {
     #[error("the map of a sparse file is malformed or does not fit its data")]
     SparseMap,
     /// A header larger than allowed.
-    #[error("an extended header or sparse map is larger than {0} bytes")]
+    #[error("an extended header or sparse map is larger than {0} bytes; raise `unpack.pax-bytes` if you trust it")]
     HeaderTooLarge(u64),
 }

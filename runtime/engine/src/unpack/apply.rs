@@ -48,7 +48,8 @@ impl<'a> Unpacker<'a> {
         while archive.next(&mut entry)? {
             self.result.entries += 1;
             if self.result.entries > self.options.limits.entries {
-                return Err(UnpackError::Limit { what: "more entries", limit: self.options.limits.entries });
+                let limit = self.options.limits.entries;
+                return Err(UnpackError::Limit { what: "more entries", limit, setting: "unpack.entries" });
             }
             self.entry(&mut archive, &entry, &mut path)?;
         }
@@ -154,7 +155,8 @@ impl<'a> Unpacker<'a> {
         let (depth, path_length) =
             self.tree.measure(parent, name).map_err(|problem| refused(&self.path(parent, name), problem))?;
         if depth > self.options.limits.depth {
-            return Err(UnpackError::Limit { what: "deeper folders", limit: self.options.limits.depth.into() });
+            let limit = self.options.limits.depth.into();
+            return Err(UnpackError::Limit { what: "deeper folders", limit, setting: "unpack.depth" });
         }
         let directory = self.open(parent)?;
         match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o700)) {
@@ -465,7 +467,7 @@ impl<'a> Unpacker<'a> {
 }
 
 pub(super) fn too_many_folders(limit: u64) -> UnpackError {
-    UnpackError::Limit { what: "more bytes in names of folders and links", limit }
+    UnpackError::Limit { what: "more bytes in names of folders and links", limit, setting: "unpack.tree-bytes" }
 }
 
 pub(super) fn refused(path: &[u8], problem: Problem) -> UnpackError {

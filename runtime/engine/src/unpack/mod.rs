@@ -90,12 +90,14 @@ pub enum UnpackError {
         problem: Problem,
     },
     /// More than allowed.
-    #[error("the layer has {what} than {limit}: raise the limit if you trust it")]
+    #[error("the layer has {what} than {limit}: raise `{setting}` if you trust it")]
     Limit {
         /// What there is too much of, with its comparative.
         what: &'static str,
         /// The limit.
         limit: u64,
+        /// The setting that it is.
+        setting: &'static str,
     },
     /// An id that is not mapped into the user namespace.
     #[error("`{}` belongs to {uid}:{gid}, which is not mapped here: give the user more subordinate ids in /etc/subuid and /etc/subgid", path.display())]
