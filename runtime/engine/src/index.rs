@@ -62,12 +62,12 @@ impl IndexRecord {
         replaced: &HashMap<Digest, Descriptor>,
         dropped: &mut HashSet<Digest>,
     ) -> Result<Option<IndexRecord>, Error> {
-        let mut indexes = Vec::new();
-        let mut gone = HashSet::new();
-        let Some(target) = self.replace_in(places, &self.target, replaced, &mut indexes, &mut gone, 0)? else {
-            return Ok(None);
-        };
-        let mut content = indexes;
+        let mut change = Replacing { index: self, places, replaced, indexes: HashMap::new(), gone: HashSet::new() };
+        let Some(target) = change.index(&self.target, 0)? else { return Ok(None) };
+        let Replacing { indexes, gone, .. } = change;
+        let old = self.content.iter().filter(|content| is_index(content));
+        let mut content: Vec<Descriptor> =
+            old.map(|old| indexes.get(&old.digest).cloned().flatten().unwrap_or_else(|| old.clone())).collect();
         for manifest in self.content.iter().filter(|content| is_manifest(content) && !gone.contains(&content.digest)) {
             content.push(manifest.clone());
             content.extend(read_manifest(places, manifest)?.blobs().cloned());
@@ -75,33 +75,45 @@ impl IndexRecord {
         dropped.extend(gone);
         Ok(Some(IndexRecord { target, images: self.images.clone(), content }))
     }
+}
 
-    /// One index of it, and those in it. `indexes` gets all that are left, new or as they were.
-    fn replace_in(
-        &self,
-        places: &Places,
-        index: &Descriptor,
-        replaced: &HashMap<Digest, Descriptor>,
-        indexes: &mut Vec<Descriptor>,
-        gone: &mut HashSet<Digest>,
-        depth: u8,
-    ) -> Result<Option<Descriptor>, Error> {
-        if depth >= DEPTH_LIMIT || !self.content.iter().any(|content| content.digest == index.digest) {
-            return Ok(None);
+/// An index in which manifests are being replaced.
+struct Replacing<'a> {
+    index: &'a IndexRecord,
+    places: &'a Places,
+    replaced: &'a HashMap<Digest, Descriptor>,
+    /// What became of each index: one may be listed any number of times.
+    indexes: HashMap<Digest, Option<Descriptor>>,
+    /// Attestations that are left out.
+    gone: HashSet<Digest>,
+}
+
+impl Replacing<'_> {
+    /// What becomes of one index; `None` if it stays as it is.
+    fn index(&mut self, index: &Descriptor, depth: u8) -> Result<Option<Descriptor>, Error> {
+        if let Some(known) = self.indexes.get(&index.digest) {
+            return Ok(known.clone());
         }
-        let manifest = read_manifest(places, index)?;
+        let is_here = self.index.content.iter().any(|content| content.digest == index.digest);
+        let new = if is_here && depth < DEPTH_LIMIT { self.anew(index, depth)? } else { None };
+        self.indexes.insert(index.digest.clone(), new.clone());
+        Ok(new)
+    }
+
+    fn anew(&mut self, index: &Descriptor, depth: u8) -> Result<Option<Descriptor>, Error> {
+        let manifest = read_manifest(self.places, index)?;
         let mut document: Value = serde_json::from_slice(manifest.bytes()).map_err(std::io::Error::from)?;
         let mut entries = Vec::new();
         let mut is_changed = false;
         let listed = document["manifests"].as_array().cloned().unwrap_or_default();
         for (child, mut entry) in manifest.children().zip(listed) {
-            let new = match replaced.get(&child.digest) {
+            let new = match self.replaced.get(&child.digest) {
                 Some(new) => Some(new.clone()),
-                None if is_index(child) => self.replace_in(places, child, replaced, indexes, gone, depth + 1)?,
+                None if is_index(child) => self.index(child, depth + 1)?,
                 None => {
                     let subject = child.annotations.as_ref().and_then(|annotations| annotations.get(SUBJECT));
-                    if subject.is_some_and(|subject| replaced.keys().any(|old| old.as_str() == subject)) {
-                        gone.insert(child.digest.clone());
+                    if subject.is_some_and(|subject| self.replaced.keys().any(|old| old.as_str() == subject)) {
+                        self.gone.insert(child.digest.clone());
                         is_changed = true;
                         continue;
                     }
@@ -120,7 +132,6 @@ impl IndexRecord {
             entries.push(entry);
         }
         if !is_changed {
-            indexes.push(index.clone());
             return Ok(None);
         }
         document["mediaType"] = media_type::OCI_INDEX.into();
@@ -128,12 +139,11 @@ impl IndexRecord {
         let bytes = serde_json::to_vec(&document).map_err(std::io::Error::from)?;
         let new = Manifest::parse(bytes, Some(media_type::OCI_INDEX))?;
         let digest = new.descriptor().digest;
-        write_blob(places, &digest, new.bytes())?;
+        write_blob(self.places, &digest, new.bytes())?;
         // The records that will name it may be written in the next moment.
-        let path = places.blob(&digest);
+        let path = self.places.blob(&digest);
         fs_err::File::open(&path)?.sync_all()?;
-        record::sync_folder(path.parent().unwrap_or(&places.root))?;
-        indexes.push(new.descriptor());
+        record::sync_folder(path.parent().unwrap_or(&self.places.root))?;
         Ok(Some(new.descriptor()))
     }
 }

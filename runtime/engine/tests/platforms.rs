@@ -515,3 +515,35 @@ async fn a_layer_is_compressed_once_though_the_push_fails() {
     store.prune(&PruneFilter::default()).unwrap();
     is_empty(&store);
 }
+
+/// An index of an index: sealed inside and outside; and one that lists another any number of times, level over level.
+#[tokio::test(flavor = "multi_thread")]
+async fn indexes_of_indexes() {
+    let mut world = world(&["linux/amd64", "linux/arm64"], true, "");
+    let inner = world.index.clone();
+    let outer = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [inner]}).to_string();
+    world.index = world.memory.add(media_type::OCI_INDEX, outer.into_bytes());
+    let (_folder, store) = store();
+    load(&store, &world.archive(Some("app"), &[]), None).await.unwrap();
+    assert_eq!(architectures(&store, "app").len(), 2);
+    let registry = Registry::default();
+    let root = push_all(&store, "app", &registry).await.unwrap();
+    let read = |digest: &Digest| Manifest::parse(registry.content.lock().unwrap()[digest].clone(), None).unwrap();
+    let children: Vec<Digest> = read(&root.digest).children().map(|child| child.digest.clone()).collect();
+    assert_ne!(children, [inner.digest]);
+    assert_eq!(read(&children[0]).children().count(), 2);
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+
+    for _ in 0..4 {
+        let child = world.index.clone();
+        let many = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": vec![child; 200]});
+        world.index = world.memory.add(media_type::OCI_INDEX, many.to_string().into_bytes());
+    }
+    let archive = world.archive(Some("many"), &[]);
+    let loading = load(&store, &archive, None);
+    tokio::time::timeout(std::time::Duration::from_secs(20), loading).await.unwrap().unwrap();
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    let (_other_folder, other) = common::store();
+    load(&other, &save(&store, "many", true).await, None).await.unwrap();
+    assert_eq!(architectures(&other, "many").len(), 2);
+}

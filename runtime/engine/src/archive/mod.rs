@@ -8,7 +8,7 @@ mod parse;
 mod read;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use cove_oci::{Descriptor, Digest, ImageConfig, Manifest, ManifestReference, Platform, Reference, Verifier};
@@ -57,10 +57,16 @@ impl Layout {
 
     /// The platforms of the images at or below a manifest that are here with all of their blobs, in the index's order.
     pub fn platforms(&self, root: &Descriptor) -> Result<Vec<Platform>, Error> {
-        self.platforms_below(root, 0)
+        self.platforms_below(root, 0, &mut HashSet::new())
     }
 
-    fn platforms_below(&self, root: &Descriptor, depth: u8) -> Result<Vec<Platform>, Error> {
+    /// `seen` are the manifests that were looked into: an index may list one any number of times.
+    fn platforms_below(
+        &self,
+        root: &Descriptor,
+        depth: u8,
+        seen: &mut HashSet<Digest>,
+    ) -> Result<Vec<Platform>, Error> {
         let manifest = Manifest::parse(self.get(&root.digest)?, Some(&root.media_type))?;
         if let Some(config) = manifest.config() {
             let known = root.platform.clone();
@@ -69,8 +75,8 @@ impl Layout {
         }
         let mut platforms = Vec::new();
         for child in manifest.children().filter(|child| !child.is_attestation() && depth < DEPTH_LIMIT) {
-            if self.is_complete(child, depth + 1) {
-                platforms.extend(self.platforms_below(child, depth + 1)?);
+            if seen.insert(child.digest.clone()) && self.is_complete(child, depth + 1) {
+                platforms.extend(self.platforms_below(child, depth + 1, seen)?);
             }
         }
         Ok(platforms)

@@ -150,7 +150,7 @@ impl<W: Write> State<W> {
         let mut listed = Vec::new();
         let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for (root, names) in &self.roots {
-            let Some(image) = self.image_of(&root.digest, 0) else { continue };
+            let Some(image) = self.image_of(&root.digest, &mut HashSet::new()) else { continue };
             let Some(config) = image.config() else { continue };
             let layers: Vec<String> = image.layers().iter().map(|layer| path_of(&layer.digest)).collect();
             for name in names {
@@ -172,15 +172,15 @@ impl<W: Write> State<W> {
 
     /// The image that stands for a manifest in lists that know one only: itself, or of what an index lists and was
     /// written, the one for this machine, or the first.
-    fn image_of(&self, digest: &Digest, depth: u8) -> Option<&Manifest> {
-        let manifest = self.manifests.get(digest).filter(|_| depth < 8)?;
+    fn image_of(&self, digest: &Digest, seen: &mut HashSet<Digest>) -> Option<&Manifest> {
+        let manifest = self.manifests.get(digest).filter(|_| seen.insert(digest.clone()))?;
         if manifest.kind() == ManifestKind::Image {
             return Some(manifest);
         }
         let written = || manifest.children().filter(|child| self.manifests.contains_key(&child.digest));
         let best = Platform::host().choose(written());
         let mut images = best.into_iter().chain(written().filter(|child| !child.is_attestation()));
-        images.find_map(|child| self.image_of(&child.digest, depth + 1))
+        images.find_map(|child| self.image_of(&child.digest, seen))
     }
 }
 
