@@ -13,6 +13,7 @@ mod credentials;
 mod download;
 mod endpoint;
 mod error;
+mod home;
 mod login;
 mod patience;
 mod pieces;
@@ -31,9 +32,10 @@ pub use challenge::{Challenge, ChallengeError};
 pub use client::Client;
 pub use credentials::{
     AGENT_VARIABLE, Agent, AgentServer, Credential, CredentialError, CredentialPaths, CredentialSource, DockerConfig,
-    NoCredentials, Stored,
+    NoCredentials, Stored, TokenService,
 };
 pub use error::{ChallengeProblem, Error, Refusal};
+pub use home::home_folder;
 pub use login::{LoggedIn, Login};
 pub use patience::Patience;
 pub use registries::{
