@@ -427,6 +427,10 @@ headers = { X-Key = "of-other" }
     let home = etc.load().home(&registry("hub.example.com")).unwrap();
     assert_eq!(home.base.as_str(), "https://hub.example.com/v2/");
     assert!(home.skip_verify && home.ca.len() == 1 && home.client_certificates.len() == 1 && home.headers.len() == 1);
+    // A table of registries.conf that only says something of its location moves nothing.
+    let conf = "[[registry]]\nlocation = \"lab.example.com\"\ninsecure = true\n";
+    let home = Etc::new().with("registries.conf", conf).load().home(&registry("lab.example.com")).unwrap();
+    assert!(home.skip_verify && home.over_plain_http().is_some());
     // Another scheme is no other host.
     let etc = etc.with("certs.d/hub.example.com/hosts.toml", "server = \"http://hub.example.com\"\n");
     let host = etc.hosts("hub.example.com/app", Access::Push).remove(0);

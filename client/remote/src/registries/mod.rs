@@ -138,7 +138,8 @@ impl Registries {
             host.base = file.server.unwrap_or(host.base);
             apply(&file.server_settings, &mut host);
         }
-        let table = self.conf.table(registry, None).filter(|table| table.location.is_none());
+        let is_here = |table: &&Table| table.location.as_ref().is_none_or(|location| location.registry == *registry);
+        let table = self.conf.table(registry, None).filter(is_here);
         let may = self.settings(registry).insecure != Some(false);
         allow_insecure(may && table.is_some_and(|table| table.insecure), &mut host);
         Ok(host)
