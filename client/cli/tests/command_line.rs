@@ -264,9 +264,12 @@ fn variables_that_are_set_to_nothing_are_not_set() {
 fn a_place_for_credentials_is_enough() {
     let home = Home::new();
     let config = home.path().join("config");
+    std::fs::create_dir(&config).unwrap();
+    let file = home.file("config/config.json", br#"{"auths":{"registry.example.com":{"auth":"eDp5"}}}"#);
     let mut command = home.command(&["--config", config.to_str().unwrap(), "logout", "registry.example.com"]);
     let output = command.env_remove("HOME").env_remove("DOCKER_CONFIG").output().unwrap();
     assert!(output.status.success(), "{output:?}");
+    assert!(!std::fs::read_to_string(file).unwrap().contains("eDp5"), "the option is where the credentials lie");
 }
 
 #[test]
