@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use clap::builder::ValueParser;
+use clap::builder::{OsStr, Resettable, ValueParser};
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 
 use crate::arguments::Cove;
@@ -25,6 +25,10 @@ pub fn read(arguments: &[OsString], width: usize) -> Result<Asked, Refused> {
     let mut command = command();
     command.build();
     let mut parser = with_switches(Cove::command());
+    let arguments = &without_empty_platform(arguments);
+    if let Some(path) = help_command(&command, arguments)? {
+        return Ok(Asked::Help(help::render(&command, &path, width)));
+    }
     match parser.try_get_matches_from_mut(arguments) {
         Ok(matches) => match group_without_command(&matches, &command) {
             Some(path) => Ok(Asked::Help(help::render(&command, &path, width))),
@@ -38,6 +42,41 @@ pub fn read(arguments: &[OsString], width: usize) -> Result<Asked, Refused> {
         }
         Err(error) => Err(usage::refuse(&error, &command, arguments)),
     }
+}
+
+/// `cove help [COMMAND…]`, where it is the first word behind the global options.
+fn help_command(command: &Command, arguments: &[OsString]) -> Result<Option<Vec<String>>, Refused> {
+    if !usage::path(command, arguments).is_empty() || usage::first_word(command, arguments) != Some("help") {
+        return Ok(None);
+    }
+    let words = arguments.iter().skip_while(|word| *word != "help").skip(1).filter_map(|word| word.to_str());
+    let words: Vec<&str> = words.filter(|word| !word.starts_with('-')).collect();
+    let path = usage::path(
+        command,
+        &[&["cove"], words.as_slice()].concat().into_iter().map(OsString::from).collect::<Vec<_>>(),
+    );
+    match path.len() == words.len() {
+        true => Ok(Some(path)),
+        false => Err(Refused { text: format!("unknown help topic: {}", words.join(" ")), status: 1 }),
+    }
+}
+
+/// `--platform ""` is none, for docker too.
+fn without_empty_platform(arguments: &[OsString]) -> Vec<OsString> {
+    let mut kept: Vec<OsString> = Vec::new();
+    let mut rest = arguments.iter().peekable();
+    while let Some(argument) = rest.next() {
+        if argument == "--" {
+            kept.push(argument.clone());
+            kept.extend(rest.cloned());
+            break;
+        }
+        if argument == "--platform" && rest.next_if(|value| value.is_empty()).is_some() || argument == "--platform=" {
+            continue;
+        }
+        kept.push(argument.clone());
+    }
+    kept
 }
 
 /// All commands and their options, as help and completion show them.
@@ -66,6 +105,9 @@ fn with_switches(command: Command) -> Command {
         if arg.is_positional() || matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
             return arg;
         }
+        // A variable that is set to nothing is not set.
+        let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let arg = if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::<OsStr>::Reset) } else { arg };
         if !matches!(arg.get_action(), ArgAction::SetTrue) {
             return arg.allow_hyphen_values(true);
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use cove_engine::{Places, Store};
 use cove_oci::{Reference, ReferenceDefaults};
-use cove_remote::{Client, ConfigPaths, CredentialPaths, DockerConfig, Registries};
+use cove_remote::{
+    Client, ConfigPaths, CredentialError, CredentialPaths, CredentialSource, DockerConfig, NoCredentials, Registries,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,6 +22,8 @@ use crate::settings;
 pub struct Context {
     /// Writes what they have to say.
     pub printer: Arc<Printer>,
+    /// Whether `--debug` was given.
+    pub debug: bool,
     config: Option<PathBuf>,
     root: Option<PathBuf>,
     run: Option<PathBuf>,
@@ -28,12 +32,18 @@ pub struct Context {
 impl Context {
     /// The context that the global options describe.
     pub fn new(printer: Arc<Printer>, global: &Global) -> Self {
-        Context { printer, config: global.config.clone(), root: global.root.clone(), run: global.run.clone() }
+        Context {
+            printer,
+            debug: global.debug,
+            config: global.config.clone(),
+            root: global.root.clone(),
+            run: global.run.clone(),
+        }
     }
 
     /// A context with nothing but the store's places: for completion.
     pub fn bare(root: Option<PathBuf>, run: Option<PathBuf>) -> Self {
-        Context { printer: Arc::new(Printer::standard()), config: None, root, run }
+        Context { printer: Arc::new(Printer::standard()), debug: false, config: None, root, run }
     }
 
     /// What is configured of registries.
@@ -53,11 +63,17 @@ impl Context {
 
     /// The credentials of this user, from `--config`, `DOCKER_CONFIG` or `~/.docker`.
     pub fn credentials(&self) -> Result<DockerConfig, Error> {
-        let mut paths = CredentialPaths::of_this_user()?;
-        if let Some(config) = &self.config {
-            paths.docker = config.join("config.json");
+        let paths = CredentialPaths::with_docker_in(self.config.as_deref())?;
+        Ok(DockerConfig::load(paths)?.of_this_user())
+    }
+
+    /// The same for whoever only reads: without a place for credentials there are none.
+    fn credential_source(&self) -> Result<Arc<dyn CredentialSource>, Error> {
+        match self.credentials() {
+            Ok(credentials) => Ok(Arc::new(credentials)),
+            Err(Error::Credentials(CredentialError::NoHome)) => Ok(Arc::new(NoCredentials)),
+            Err(error) => Err(error),
         }
-        Ok(DockerConfig::load(paths)?)
     }
 
     /// Where the store lies.
@@ -88,7 +104,7 @@ impl Context {
     /// The client of registries.
     pub fn client(&self) -> Result<Client, Error> {
         let user_agent = format!("cove/{VERSION}");
-        Ok(Client::new(self.registries()?, Arc::new(self.credentials()?), &user_agent)?)
+        Ok(Client::new(self.registries()?, self.credential_source()?, &user_agent)?)
     }
 
     /// Runs what needs the network, or waits for somebody. Only then is there a runtime: other commands start quicker

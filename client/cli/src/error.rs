@@ -101,6 +101,12 @@ pub enum Error {
         /// The name, as it is shown.
         name: String,
     },
+    /// A tag that its repository in the store does not have, though it has others.
+    #[error("tag does not exist: {name}")]
+    NoSuchTag {
+        /// The name, as it is shown.
+        name: String,
+    },
     /// A file that is to be read and is not there, in docker's words.
     #[error("open {}: no such file or directory", .0.display())]
     NoFile(PathBuf),

@@ -95,9 +95,13 @@ impl List {
         };
         table.line(self.usual.iter().map(|(name, _)| title(name)));
         for row in rows {
-            // Line breaks and tabs of a description would break the table.
-            let cell =
-                |name: &str| row.get(name).and_then(Json::as_str).unwrap_or_default().replace(['\n', '\t', '\r'], " ");
+            // Line breaks and tabs of a description would break the table, and escape sequences the terminal.
+            let cell = |name: &str| {
+                row.get(name)
+                    .and_then(Json::as_str)
+                    .unwrap_or_default()
+                    .replace(|character: char| character.is_control(), " ")
+            };
             table.line(self.usual.iter().map(|(name, _)| cell(name)));
         }
         table
@@ -144,6 +148,16 @@ mod tests {
             Ok(()) => out.text(),
             Err(error) => error.to_string(),
         }
+    }
+
+    #[test]
+    fn cells_hold_no_escape_sequences() {
+        let list = List { columns: COLUMNS, usual: vec![("Repository", true), ("Tag", false)] };
+        let rows = [row([("Repository", "a\x1b[2Jb\nc".to_owned()), ("Tag", "\u{9d}x".to_owned())])];
+        let out = Heard::default();
+        let printer = Printer::to(Box::new(out.clone()), Box::new(io::sink()));
+        list.print(&printer, None, None, false, &rows).unwrap();
+        assert!(out.text().ends_with("a [2Jb c      x\n"), "{:?}", out.text());
     }
 
     /// The right sides are what docker 28.2.2 printed.

@@ -144,7 +144,15 @@ fn fits(pattern: &str, name: &Reference, defaults: &ReferenceDefaults) -> bool {
 /// How a repository is shown: without the registry where that is the default one.
 pub fn familiar_repository(name: &Reference, defaults: &ReferenceDefaults) -> String {
     match name.registry() == &defaults.registry && !name.registry().is_docker_hub() {
-        true => name.repository().to_string(),
+        // What is shown must be read as the same name: not as one of another registry (`a.b/app`), nor as an id.
+        true => {
+            let short = name.repository().to_string();
+            let read = Reference::parse(&short, defaults);
+            match read.is_ok_and(|read| read.full_repository() == name.full_repository()) {
+                true => short,
+                false => name.full_repository(),
+            }
+        }
         // With another default, a name of Docker Hub is only understood with its registry.
         false if name.registry().is_docker_hub() && !defaults.registry.is_docker_hub() => {
             format!("{}/{}", name.registry(), name.familiar_repository())
@@ -362,6 +370,8 @@ mod tests {
         let defaults = ReferenceDefaults { registry: "hub.example.com".parse().unwrap() };
         let name = |text: &str| familiar(&text.parse().unwrap(), &defaults);
         assert_eq!(name("hub.example.com/app:1"), "app:1");
+        assert_eq!(name("hub.example.com/a.b/app:1"), "hub.example.com/a.b/app:1");
+        assert_eq!(name("hub.example.com/localhost/app:1"), "hub.example.com/localhost/app:1");
         assert_eq!(name("docker.io/library/debian:12"), "docker.io/debian:12");
         for text in ["hub.example.com/app:1", "docker.io/library/debian:12", "a.b/c"] {
             let full: Reference = text.parse().unwrap();

@@ -1,5 +1,6 @@
 //! The only place that writes to stdout and stderr: results to the one, everything else to the other.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 
@@ -62,9 +63,12 @@ impl Printer {
         self.text(&format!("{}\n", text.as_ref()))
     }
 
-    /// Prints results as they are.
+    /// Prints results: as they are for programs, tamed for a terminal.
     pub fn text(&self, text: &str) -> io::Result<()> {
-        write(&self.out, text.as_bytes())
+        match self.terminals.out {
+            true => write(&self.out, tame(text).as_bytes()),
+            false => write(&self.out, text.as_bytes()),
+        }
     }
 
     /// Prints bytes as they are.
@@ -74,12 +78,22 @@ impl Printer {
 
     /// Says something beside the results. Nobody reads it if that fails.
     pub fn note(&self, text: impl AsRef<str>) {
-        let _ = write(&self.error, format!("{}\n", text.as_ref()).as_bytes());
+        let _ = write(&self.error, format!("{}\n", tame(text.as_ref())).as_bytes());
     }
 
     /// Writes to stderr as it is: questions and moving lines.
     pub fn raw(&self, text: &str) {
         let _ = write(&self.error, text.as_bytes());
+    }
+}
+
+/// Text of registries and images without what would command a terminal: of the control characters (C0, DEL, C1) only
+/// line breaks and tabs stay.
+pub fn tame(text: &str) -> Cow<'_, str> {
+    let commands = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
+    match text.contains(commands) {
+        true => Cow::Owned(text.replace(commands, "\u{fffd}")),
+        false => Cow::Borrowed(text),
     }
 }
 
@@ -111,5 +125,24 @@ impl Write for Heard {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_elses_text_commands_the_terminal() {
+        let (out, error) = (Heard::default(), Heard::default());
+        let mut printer = Printer::to(Box::new(out.clone()), Box::new(error.clone()));
+        let text = "a\x1b]0;title\x07\u{9b}31m\x7f\r\tb";
+        printer.note(text);
+        let _ = printer.line(text);
+        assert_eq!(error.text(), "a\u{fffd}]0;title\u{fffd}\u{fffd}31m\u{fffd}\u{fffd}\tb\n");
+        assert_eq!(out.text(), format!("{text}\n"), "programs get what there is");
+        printer.terminals.out = true;
+        let _ = printer.line(text);
+        assert!(out.text().ends_with(&error.text()), "{:?}", out.text());
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
 use cove_engine::user_namespace::enter_if_needed;
-use cove_remote::{AGENT_VARIABLE, AgentServer};
+use cove_remote::{AGENT_VARIABLE, AgentServer, home_folder};
 
 use crate::error::Error;
 
@@ -16,6 +16,10 @@ pub fn enter() -> Result<Option<u8>, Error> {
     let prepare = |command: &mut Command| {
         let (server, inner) = AgentServer::new()?;
         command.env(AGENT_VARIABLE, inner.as_raw_fd().to_string());
+        // Inside it is root, whose home is another one.
+        if let Some(home) = home_folder() {
+            command.env("HOME", home);
+        }
         Ok((server, inner))
     };
     let serve = |(server, inner): (AgentServer, OwnedFd)| {

@@ -144,8 +144,18 @@ fn reason(error: &clap::Error, flag: &Arg) -> String {
     }
 }
 
+/// The first word that is neither an option nor the value of one.
+pub fn first_word<'a>(command: &Command, arguments: &'a [OsString]) -> Option<&'a str> {
+    walk(command, arguments).1
+}
+
 /// The commands that the arguments name, from the top down, as far as they are known.
 pub fn path(command: &Command, arguments: &[OsString]) -> Vec<String> {
+    walk(command, arguments).0
+}
+
+/// The commands, and the word behind them.
+fn walk<'a>(command: &Command, arguments: &'a [OsString]) -> (Vec<String>, Option<&'a str>) {
     let (mut command, mut path) = (command, Vec::new());
     let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
     while let Some(word) = words.next() {
@@ -167,8 +177,8 @@ pub fn path(command: &Command, arguments: &[OsString]) -> Vec<String> {
                 path.push(below.get_name().to_owned());
                 command = below;
             }
-            None => break,
+            None => return (path, Some(word)),
         }
     }
-    path
+    (path, None)
 }

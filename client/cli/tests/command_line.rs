@@ -218,4 +218,102 @@ fn names_that_are_none_are_refused_as_docker_refuses_them() {
     );
     let ended = home.run(&["search", "x", "--limit", "1000"]);
     assert_eq!(ended.error, "Error response from daemon: Limit 1000 is outside the range of [1, 100]\n");
+    let ended = home.run(&["search", "--limit", "0", "127.0.0.1:1/x"]);
+    assert!(ended.error.contains("cannot be reached"), "0 is the default: {ended:?}");
+}
+
+/// A configuration with this entry under `auths` for a registry that is not there.
+fn with_auth(entry: &str) -> Home {
+    let home = Home::new();
+    std::fs::create_dir(home.path().join("docker")).unwrap();
+    home.file("docker/config.json", format!(r#"{{"auths":{{"127.0.0.1:1":{entry}}}}}"#).as_bytes());
+    home
+}
+
+#[test]
+fn a_token_that_is_kept_is_tried_and_not_believed() {
+    let home = with_auth(r#"{"auth":"YWxpY2U6","identitytoken":"t"}"#);
+    let ended = home.run(&["login", "127.0.0.1:1"]);
+    assert_eq!((ended.status, ended.out.as_str()), (1, ""), "{ended:?}");
+    assert!(ended.error.contains("[Username: alice]") && ended.error.contains("cannot be reached"), "{ended:?}");
+}
+
+#[test]
+fn what_is_damaged_does_not_keep_anybody_from_logging_in() {
+    let home = with_auth(r#"{"auth":"%%%"}"#);
+    let ended = home.run_with(&["login", "-u", "alice", "--password-stdin", "127.0.0.1:1"], b"password");
+    assert!(ended.error.contains("cannot be reached"), "{ended:?}");
+    let ended = home.run(&["login", "127.0.0.1:1"]);
+    assert!(ended.error.contains("The stored credentials are not used: "), "{ended:?}");
+    assert!(ended.error.ends_with("Error: Cannot perform an interactive login from a non TTY device\n"), "{ended:?}");
+}
+
+#[test]
+fn variables_that_are_set_to_nothing_are_not_set() {
+    let home = Home::new();
+    let mut command = home.command(&["--root", "elsewhere", "pull", "--platform", "", "127.0.0.1:1/x"]);
+    for name in ["DOCKER_CONFIG", "COVE_ROOT", "COVE_RUN", "COVE_LOG", "DOCKER_DEFAULT_PLATFORM", "COVE_PROGRESS"] {
+        command.env(name, "");
+    }
+    let output = command.current_dir(home.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && text.contains("cannot be reached"), "{text}");
+}
+
+#[test]
+fn a_place_for_credentials_is_enough() {
+    let home = Home::new();
+    let config = home.path().join("config");
+    std::fs::create_dir(&config).unwrap();
+    let file = home.file("config/config.json", br#"{"auths":{"registry.example.com":{"auth":"eDp5"}}}"#);
+    let mut command = home.command(&["--config", config.to_str().unwrap(), "logout", "registry.example.com"]);
+    let output = command.env_remove("HOME").env_remove("DOCKER_CONFIG").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!std::fs::read_to_string(file).unwrap().contains("eDp5"), "the option is where the credentials lie");
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let home = Home::new();
+    assert_eq!(home.ok(&["help"]), home.ok(&["--help"]));
+    assert_eq!(home.ok(&["help", "image", "ls"]), home.ok(&["image", "ls", "--help"]));
+    assert_eq!(home.ok(&["--log-level", "warn", "help", "pull"]), home.ok(&["pull", "--help"]));
+    let ended = home.run(&["help", "nosuch"]);
+    assert_eq!((ended.status, ended.error.as_str()), (1, "unknown help topic: nosuch\n"));
+}
+
+#[test]
+fn info_and_version_have_dockers_fields() {
+    let home = Home::new();
+    let json = |arguments: &[&str]| -> serde_json::Value { serde_json::from_str(&home.ok(arguments)).unwrap() };
+    let info = json(&["-D", "info", "--format", "json"]);
+    for name in [
+        "ID",
+        "CgroupDriver",
+        "CgroupVersion",
+        "SecurityOptions",
+        "Runtimes",
+        "DefaultRuntime",
+        "Plugins",
+        "DriverStatus",
+        "Labels",
+        "Warnings",
+        "HttpProxy",
+        "HttpsProxy",
+        "NoProxy",
+        "IndexServerAddress",
+    ] {
+        assert!(info.get(name).is_some(), "{name}: {info}");
+    }
+    assert_eq!(info["RegistryConfig"]["IndexConfigs"]["docker.io"]["Official"], true);
+    assert_eq!(info["ID"].as_str().unwrap().len(), 36);
+    assert_eq!((&info["Debug"], &info["ClientInfo"]["Debug"]), (&true.into(), &true.into()));
+    assert!(home.ok(&["-D", "info"]).contains(" Debug Mode: true\n"));
+    let mut command = home.command(&["info", "--format", "{{.HttpsProxy}}"]);
+    let output = command.env("HTTPS_PROXY", "http://user:hunter2@proxy.example.com:3128").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "http://xxxxx:xxxxx@proxy.example.com:3128\n");
+    let version = json(&["version", "--format", "json"]);
+    assert!(version["Client"]["Platform"]["Name"].is_string() && version["Client"]["GoVersion"].is_string());
+    assert!(!version["Server"]["KernelVersion"].as_str().unwrap().is_empty());
+    assert!(version["Server"]["GoVersion"].is_string());
 }

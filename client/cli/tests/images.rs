@@ -46,6 +46,7 @@ fn images_are_listed_in_dockers_table() {
     assert_eq!(home.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}", "-f", "reference=ba*"]), "baz:latest\n");
     assert_eq!(home.ok(&["images", "-q", "-f", "label=a=b"]), format!("{}\n", short(&other)));
     assert_eq!(home.ok(&["images", "-q", "nosuch"]), "");
+    assert_eq!(home.ok(&["images", ""]), home.ok(&["images"]), "an empty pattern is none");
     let json: serde_json::Value = serde_json::from_str(home.ok(&["images", "foo", "--format=json"]).trim()).unwrap();
     assert_eq!(
         (json["Repository"].as_str(), json["Size"].as_str(), json["Digest"].as_str()),
@@ -181,4 +182,55 @@ fn what_is_not_there_cannot_be_pushed() {
     assert_eq!(ended.status, 1);
     assert_eq!(ended.out, "Using default tag: latest\nThe push refers to repository [docker.io/library/nosuch]\n");
     assert_eq!(ended.error, "An image does not exist locally with the tag: nosuch\n");
+    let (home, _, _) = filled();
+    assert_eq!(home.run(&["push", "foo:other"]).error, "tag does not exist: foo:other\n");
+}
+
+#[test]
+fn an_archive_is_its_owners_alone_and_leaves_nothing_beside_it() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let (home, _, _) = filled();
+    let folder = home.path().join("out");
+    std::fs::create_dir(&folder).unwrap();
+    // Where a link waits, the archive takes its place; what it leads to stays.
+    let other = home.file("other", b"precious");
+    std::os::unix::fs::symlink(&other, folder.join("a.tar")).unwrap();
+    home.ok(&["save", "-o", folder.join("a.tar").to_str().unwrap(), "baz"]);
+    assert_eq!(std::fs::read(&other).unwrap(), b"precious");
+    let written = std::fs::symlink_metadata(folder.join("a.tar")).unwrap();
+    assert!(written.is_file() && written.permissions().mode() & 0o777 == 0o600 && written.size() > 1000);
+    // As for docker, `-` is a name like any other.
+    let mut command = home.command(&["save", "-o", "-", "baz"]);
+    let output = command.current_dir(&folder).output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let mut names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["-", "a.tar"]);
+}
+
+#[test]
+fn disk_usage_says_what_images_share() {
+    let (home, one, other) = filled();
+    let verbose = home.ok(&["system", "df", "-v"]);
+    for (line, title) in [
+        ("Images space usage:", "REPOSITORY"),
+        (
+            "Containers space usage:",
+            "CONTAINER ID   IMAGE     COMMAND   LOCAL VOLUMES   SIZE      CREATED   STATUS    NAMES",
+        ),
+        ("Local Volumes space usage:", "VOLUME NAME   LINKS     SIZE"),
+        ("Build cache usage: 0B", "CACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED"),
+    ] {
+        assert!(verbose.contains(&format!("{line}\n\n{title}")), "{line}: {verbose}");
+    }
+    // Both have the layer of the same archive.
+    for id in [&one, &other] {
+        let row = verbose.lines().find(|line| line.contains(&short(id))).unwrap();
+        let words: Vec<&str> = row.split_whitespace().rev().take(4).collect();
+        assert_eq!(words, ["0", "0B", "3B", "3B"], "{row}");
+    }
+    home.ok(&["rmi", "reg.example:5000/x/y:v1"]);
+    let verbose = home.ok(&["system", "df", "-v"]);
+    let row = verbose.lines().find(|line| line.contains(&short(&one))).unwrap();
+    assert!(row.split_whitespace().rev().take(4).eq(["0", "3B", "0B", "3B"]), "{row}");
 }

@@ -149,10 +149,17 @@ impl<'de> serde::Deserialize<'de> for Digest {
 /// Input that came from outside, cut to what fits into a message.
 pub(crate) fn shortened(text: &str) -> String {
     const LIMIT: usize = 80;
-    match text.char_indices().nth(LIMIT) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let mut short = String::new();
+    for character in text.chars().take(LIMIT) {
+        match character.is_control() {
+            true => short.extend(character.escape_default()),
+            false => short.push(character),
+        }
     }
+    if text.chars().nth(LIMIT).is_some() {
+        short.push('…');
+    }
+    short
 }
 
 /// Computes a [`Digest`] over bytes that arrive in pieces, and can be put down and taken up again.

@@ -13,6 +13,9 @@ pub(crate) enum Reach {
     Public,
     /// A private network: RFC 1918, RFC 4193, RFC 6598.
     Private,
+    /// Networks for measurements (RFC 2544), which nobody is in: resolvers of some proxies (Clash, Surge) give every name
+    /// an address from there and connect to the name.
+    Benchmark,
     /// One's own network segment, with the clouds' metadata services: RFC 3927, RFC 4291.
     LinkLocal,
     /// This machine.
@@ -39,6 +42,8 @@ impl Reach {
         match target {
             Reach::Public => true,
             Reach::Private => matches!(self, Reach::Private | Reach::Loopback),
+            // A registry that has such an address has it from the same resolver.
+            Reach::Benchmark => matches!(self, Reach::Benchmark | Reach::Private | Reach::Loopback),
             Reach::LinkLocal => self == Reach::LinkLocal,
             Reach::Loopback => self == Reach::Loopback,
             Reach::Special => false,
@@ -50,6 +55,7 @@ impl Reach {
         match self {
             Reach::Public => "a public address",
             Reach::Private => "a private address",
+            Reach::Benchmark => "an address for measurements",
             Reach::LinkLocal => "a link-local address",
             Reach::Loopback => "this machine",
             Reach::Special => "a reserved address",
@@ -83,7 +89,8 @@ fn of_v4(address: Ipv4Addr) -> Reach {
         _ if address.is_link_local() => Reach::LinkLocal,
         _ if address.is_private() || within([100, 64, 0, 0], 10) => Reach::Private,
         _ if address.is_multicast() || within([240, 0, 0, 0], 4) => Reach::Special,
-        _ if address.is_documentation() || within([198, 18, 0, 0], 15) || within([192, 0, 0, 0], 24) => Reach::Special,
+        _ if within([198, 18, 0, 0], 15) => Reach::Benchmark,
+        _ if address.is_documentation() || within([192, 0, 0, 0], 24) => Reach::Special,
         _ => Reach::Public,
     }
 }
@@ -131,7 +138,8 @@ mod tests {
             (Reach::Private, &["::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "fec0::1", "::10.0.0.1"]),
             (Reach::LinkLocal, &["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "2002:a9fe:a9fe::"]),
             (Reach::Loopback, &["127.0.0.1", "127.255.0.1", "0.0.0.0", "0.1.2.3", "::1", "::", "::ffff:127.0.0.1"]),
-            (Reach::Special, &["224.0.0.1", "255.255.255.255", "240.0.0.1", "192.0.2.1", "198.18.0.1", "ff02::1"]),
+            (Reach::Special, &["224.0.0.1", "255.255.255.255", "240.0.0.1", "192.0.2.1", "ff02::1"]),
+            (Reach::Benchmark, &["198.18.0.1", "198.19.255.255", "::ffff:198.18.0.1"]),
         ] {
             for address in addresses {
                 assert_eq!(Reach::of(address.parse().unwrap()), reach, "{address}");
@@ -158,11 +166,12 @@ mod tests {
     #[test]
     fn nobody_is_led_where_they_should_not_be() {
         use Reach::*;
-        let all = [Public, Private, LinkLocal, Loopback, Special];
+        let all = [Public, Private, Benchmark, LinkLocal, Loopback, Special];
         let allowed: Vec<(Reach, Reach)> =
             all.iter().flat_map(|from| all.map(|to| (*from, to))).filter(|(from, to)| from.may_lead_to(*to)).collect();
         let mut expected: Vec<(Reach, Reach)> = all.map(|from| (from, Public)).to_vec();
         expected.extend([(Private, Private), (LinkLocal, LinkLocal), (Loopback, Private), (Loopback, Loopback)]);
+        expected.extend([(Benchmark, Benchmark), (Private, Benchmark), (Loopback, Benchmark)]);
         assert_eq!(allowed.len(), expected.len());
         assert!(expected.iter().all(|pair| allowed.contains(pair)));
     }

@@ -26,6 +26,8 @@ pub(crate) struct Answer {
     pub(crate) proxy: Option<Proxy>,
     /// Between two pieces of the body.
     pub(crate) idle: Duration,
+    /// For all of the body, where it is read as a whole.
+    pub(crate) whole: Duration,
     /// Counts against the host's limit until the body was read.
     pub(crate) _permit: Option<OwnedSemaphorePermit>,
 }
@@ -61,7 +63,15 @@ impl Answer {
     }
 
     /// The whole body, if it has no more than `limit` bytes.
-    pub(crate) async fn bytes(mut self, limit: usize) -> Result<Bytes, Error> {
+    pub(crate) async fn bytes(self, limit: usize) -> Result<Bytes, Error> {
+        let (url, whole) = (ShownUrl::from(&self.url), self.whole);
+        tokio::time::timeout(whole, self.all_bytes(limit)).await.map_err(|_| Error::Unreachable {
+            url,
+            reason: format!("the answer was not complete after {} s", whole.as_secs_f32()),
+        })?
+    }
+
+    async fn all_bytes(mut self, limit: usize) -> Result<Bytes, Error> {
         let too_large = |url: &Url| Error::TooLarge { url: ShownUrl::from(url), limit: limit as u64 };
         if self.response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(too_large(&self.url));
@@ -84,13 +94,17 @@ impl Answer {
         // Through a tunnel only the registry can answer.
         let proxy = self.proxy.as_ref().filter(|_| self.url.scheme() == "http").map(ToString::to_string);
         let mut body = Vec::new();
-        // What cannot be read does not make the error another one.
-        while body.len() < ERROR_LIMIT {
-            match self.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(ERROR_LIMIT - body.len())]),
-                Ok(None) | Err(_) => break,
+        // What cannot be read, or not in time, does not make the error another one.
+        let whole = self.whole;
+        let read = async {
+            while body.len() < ERROR_LIMIT {
+                match self.chunk().await {
+                    Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(ERROR_LIMIT - body.len())]),
+                    Ok(None) | Err(_) => break,
+                }
             }
-        }
+        };
+        let _ = tokio::time::timeout(whole, read).await;
         let (code, message) = read_error(&body);
         let method = method.clone();
         Error::Refused(Box::new(Refusal { method, url, status, code, message, proxy, retry_after: wait }))

@@ -18,7 +18,7 @@ use url::form_urlencoded::Serializer;
 
 use crate::answer::{Answer, read_error};
 use crate::challenge::Challenge;
-use crate::credentials::Credential;
+use crate::credentials::{Credential, TokenService};
 use crate::endpoint::Endpoint;
 use crate::error::ChallengeProblem;
 use crate::shown::{Secret, same_origin, shortened};
@@ -200,8 +200,8 @@ impl Endpoint {
     /// The credential for this host. Helpers are programs: they run off the async threads.
     pub(crate) async fn credential(&self) -> Result<Option<&Credential>, Error> {
         let find = || async {
-            let (source, name, repository) =
-                (self.shared.credentials.clone(), self.name.clone(), self.repository.clone());
+            let Some(name) = self.name.clone() else { return Ok(None) };
+            let (source, repository) = (self.shared.credentials.clone(), self.repository.clone());
             let find = move || match repository {
                 Some(repository) => source.find_for(&name, &repository),
                 None => source.find(&name),
@@ -224,6 +224,7 @@ impl Endpoint {
                 (ask.get(Some((username.as_str(), password.as_str()))), Some(ask.post_password(username, password)))
             }
             Some(Credential::IdentityToken { username, token }) => {
+                self.check_token_service(ask, token).await?;
                 let username = username.as_deref().unwrap_or("<token>");
                 (ask.post_refresh(token), Some(ask.get(Some((username, token.as_str())))))
             }
@@ -246,6 +247,24 @@ impl Endpoint {
         read_token(ask.realm, &body)
     }
 
+    /// Whoever can change a registry's challenge must not get the token: it goes where it came from.
+    async fn check_token_service(&self, ask: &Ask<'_>, token: &str) -> Result<(), Error> {
+        let Some(name) = self.name.clone() else { return Ok(()) };
+        let (source, token) = (self.shared.credentials.clone(), token.to_owned());
+        let find = move || source.token_service(&name, &token);
+        let known = match tokio::task::spawn_blocking(find).await {
+            Ok(known) => known?,
+            Err(error) => return Err(Error::Setup(error.to_string())),
+        };
+        let named = ask.token_service();
+        match known {
+            Some(known) if known != named => {
+                Err(Error::OtherTokenService { registry: self.shown_name(), named, known })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn token_refused(&self, realm: &Url, status: StatusCode, body: &Bytes, has_credential: bool) -> Error {
         let url = ShownUrl::from(realm);
         let (code, message) = read_error(body);
@@ -254,7 +273,7 @@ impl Endpoint {
         match (is_about_login, has_credential) {
             (true, true) => {
                 let reason = reason.unwrap_or_else(|| "incorrect user name or password".to_owned());
-                Error::Login { url, registry: self.name.clone(), reason }
+                Error::Login { url, registry: self.shown_name(), reason }
             }
             (true, false) => self.unauthorized(realm),
             (false, _) => {
@@ -288,8 +307,9 @@ impl Endpoint {
             })?;
             let response = response.map_err(|error| transport::failure(&url, way.proxy.as_ref(), error))?;
             let response = transport::not_the_proxys(response, &url, way.proxy.as_ref())?;
-            let (proxy, idle) = (way.proxy.clone(), self.shared.patience.idle);
-            let answer = Answer { response, url, proxy, idle, _permit: None };
+            let (proxy, patience) = (way.proxy.clone(), &self.shared.patience);
+            let (idle, whole) = (patience.idle, patience.whole);
+            let answer = Answer { response, url, proxy, idle, whole, _permit: None };
             let status = answer.status();
             if crate::error::is_passing(status) {
                 return Err(answer.refusal(&form.method).await);
@@ -353,6 +373,10 @@ struct Form {
 }
 
 impl Ask<'_> {
+    pub(crate) fn token_service(&self) -> TokenService {
+        TokenService { realm: self.realm.to_string(), service: self.service.map(str::to_owned) }
+    }
+
     fn get(&self, login: Option<(&str, &str)>) -> Form {
         let mut url = self.realm.clone();
         url.set_fragment(None);

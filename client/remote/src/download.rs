@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use cove_oci::{Descriptor, VerifyError};
 use http::{HeaderValue, Method, StatusCode, header};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Duration;
 
 use crate::answer::Answer;
@@ -27,8 +28,10 @@ pub(crate) struct Download {
     skip: u64,
     /// Ranges that are fetched at the same time, while they pay.
     pieces: Option<Pieces>,
-    /// Pieces that are complete and come next.
+    /// A piece that is complete and comes next.
     ready: VecDeque<Bytes>,
+    /// Its place in memory, until all of it has been given away.
+    memory: Option<OwnedSemaphorePermit>,
     pace: Pace,
     /// Without progress since.
     failures: u32,
@@ -53,6 +56,7 @@ impl Download {
             skip: 0,
             pieces: None,
             ready: VecDeque::new(),
+            memory: None,
             pace: Pace::new(),
             failures: 0,
             hosts: repository.inner.hosts(|host| host.pull).await?.into(),
@@ -70,6 +74,9 @@ impl Download {
                 return Ok(None);
             }
             if let Some(bytes) = self.ready.pop_front() {
+                if self.ready.is_empty() {
+                    self.memory = None;
+                }
                 return Ok(Some(self.progressed(bytes)));
             }
             if self.pieces.is_some() && self.primary_is_done() {
@@ -129,6 +136,7 @@ impl Download {
         self.body = None;
         self.pieces = None;
         self.ready.clear();
+        self.memory = None;
         self.failures += 1;
         self.pace.settle();
         let Some(endpoint) = self.hosts.front().cloned() else { return Err(error) };
@@ -186,8 +194,9 @@ impl Download {
         let taken = pieces.next().await;
         self.pace.waited(asked.elapsed());
         match taken {
-            Ok(Some(bytes)) if !bytes.is_empty() => {
-                self.ready.extend(bytes);
+            Ok(Some(piece)) if !piece.chunks.is_empty() => {
+                self.ready.extend(piece.chunks);
+                self.memory = Some(piece.memory);
                 let width = pieces.width();
                 match self.pace.judge(width) {
                     Some(better) => pieces.set_width(better),

@@ -76,8 +76,8 @@ pub(crate) struct Endpoint {
     pub(crate) shared: Arc<Shared>,
     /// The registry that it answers for.
     pub(crate) registry: RegistryName,
-    /// Its own name: whose credentials it gets.
-    pub(crate) name: RegistryName,
+    /// Under which name its credentials lie. `None`: an address that is no registry's name has none.
+    pub(crate) name: Option<RegistryName>,
     /// The repository that it is asked for, which may have credentials of its own.
     pub(crate) repository: Option<RepositoryName>,
     pub(crate) host: Host,
@@ -113,10 +113,8 @@ impl Endpoint {
         host: Host,
         authorization: Authorization,
     ) -> Self {
-        // A mirror has credentials of its own or none.
-        let name = if host.is_mirror { host.name() } else { None };
         Endpoint {
-            name: name.unwrap_or_else(|| registry.clone()),
+            name: host.name_for(registry),
             registry: registry.clone(),
             repository: repository.cloned(),
             turns: shared.turns(registry, &host.base),
@@ -283,7 +281,11 @@ impl Endpoint {
     pub(crate) async fn challenge(&self, request: &Request) -> Result<Option<Scheme>, Error> {
         let answer = self.follow(request, &mut Sending::default(), None).await?;
         match answer.status() {
-            StatusCode::UNAUTHORIZED => self.learn(&answer, &request.scopes, None).await?,
+            // Only the host itself says how it wants to be asked, not whoever it leads to.
+            StatusCode::UNAUTHORIZED if same_origin(&answer.url, &self.host.base) => {
+                self.learn(&answer, &request.scopes, None).await?;
+            }
+            StatusCode::UNAUTHORIZED => return Err(answer.refusal(&request.method).await),
             status if crate::error::is_passing(status) => return Err(answer.refusal(&request.method).await),
             _ => {}
         }
@@ -292,7 +294,12 @@ impl Endpoint {
 
     pub(crate) fn unauthorized(&self, url: &Url) -> Error {
         let known = self.authorization.has_credential();
-        Error::Unauthorized { url: ShownUrl::from(url), registry: self.name.clone(), known }
+        Error::Unauthorized { url: ShownUrl::from(url), registry: self.shown_name(), known }
+    }
+
+    /// The name for messages.
+    pub(crate) fn shown_name(&self) -> RegistryName {
+        self.name.clone().unwrap_or_else(|| self.registry.clone())
     }
 
     /// Sends a request and follows where it leads.
@@ -339,7 +346,8 @@ impl Endpoint {
             {
                 self.note_address(address);
             }
-            let answer = Answer { response, url, proxy: way.proxy, idle: self.shared.patience.idle, _permit: None };
+            let (idle, whole) = (self.shared.patience.idle, self.shared.patience.whole);
+            let answer = Answer { response, url, proxy: way.proxy, idle, whole, _permit: None };
             let Some(next) = redirect(&answer, &request.method, is_stream)? else { return Ok(answer) };
             previous = answer.url;
             url = next;
@@ -406,5 +414,39 @@ fn redirect(answer: &Answer, method: &Method, is_stream: bool) -> Result<Option<
     match followed {
         true => Ok(Some(next)),
         false => refused(&ShownUrl::from(&next).to_string(), "this kind of request is not redirected"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::registries::{Access, ConfigPaths, Registries};
+    use crate::{Client, Credential, CredentialError, CredentialSource};
+
+    /// Has a password for everybody.
+    struct ForAll;
+
+    impl CredentialSource for ForAll {
+        fn find(&self, registry: &RegistryName) -> Result<Option<Credential>, CredentialError> {
+            Ok(Some(Credential::Password { username: registry.to_string(), password: "password".to_owned() }))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hosts_credentials_are_those_of_its_own_name() {
+        let mut paths = ConfigPaths::default();
+        // Names of hosts may have underscores and a dot at the end; names of registries may not.
+        let mirrors =
+            "https://mirror.example.com,https://a_b.example.com,https://registry-1.docker.io.,https://127.0.0.1.";
+        paths.variables.registry_mirrors = Some(mirrors.to_owned());
+        let client = Client::new(Registries::load(&paths).unwrap(), Arc::new(ForAll), "cove/test").unwrap();
+        let hub = RegistryName::docker_hub();
+        let mut names = Vec::new();
+        for endpoint in client.endpoints(&hub, &"library/x".parse().unwrap(), Access::Pull).await.unwrap() {
+            let credential = endpoint.credential().await.unwrap();
+            names.push(credential.and_then(Credential::username).unwrap_or("none").to_owned());
+        }
+        assert_eq!(names, ["mirror.example.com", "none", "none", "127.0.0.1", "docker.io"]);
     }
 }

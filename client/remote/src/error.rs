@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use url::Url;
 
 use crate::challenge::ChallengeError;
-use crate::credentials::CredentialError;
+use crate::credentials::{CredentialError, TokenService};
 use crate::proxies::Proxy;
 use crate::registries::RegistriesError;
 use crate::shown::ShownUrl;
@@ -211,6 +211,18 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// The registry names another token service than the one that gave the identity token.
+    #[error(
+        "`{registry}` now names the token service {named}, but the stored token was given by {known}: it is not sent there; if you trust the new one, log in again with `cove login {registry}`"
+    )]
+    OtherTokenService {
+        /// The registry.
+        registry: RegistryName,
+        /// What it names.
+        named: TokenService,
+        /// What it named when the token was given.
+        known: TokenService,
+    },
     /// The registry sends the client somewhere it must not go.
     #[error(
         "`{from}` leads to `{to}`, which is not followed: {reason}; allow it in the configuration if you trust the registry"
@@ -365,6 +377,7 @@ impl Error {
             Error::Credentials(_)
             | Error::Challenge { .. }
             | Error::Realm { .. }
+            | Error::OtherTokenService { .. }
             | Error::Redirect { .. }
             | Error::Address { .. }
             | Error::Token { .. }

@@ -9,7 +9,7 @@ use url::Url;
 use crate::answer::Answer;
 use crate::authorization::Scopes;
 use crate::endpoint::{Request, Sending};
-use crate::{Access, Client, Error, ShownUrl};
+use crate::{Client, Error, ShownUrl};
 
 /// A file that is being read.
 pub struct WebFile {
@@ -40,7 +40,7 @@ impl Client {
             None => host.to_owned(),
         };
         let name = name.parse().map_err(|_| bad("its host has no valid name"))?;
-        let mut host = self.origin(&name, Access::Pull)?;
+        let mut host = self.home(&name).await?;
         // The address says itself whether TLS is to be spoken.
         let may_be_plain = host.plain_http_fallback || host.base.scheme() == "http";
         host.plain_http_fallback = false;

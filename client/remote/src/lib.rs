@@ -14,6 +14,7 @@ mod download;
 mod endpoint;
 mod error;
 mod file;
+mod home;
 mod login;
 mod patience;
 mod pieces;
@@ -33,10 +34,11 @@ pub use challenge::{Challenge, ChallengeError};
 pub use client::Client;
 pub use credentials::{
     AGENT_VARIABLE, Agent, AgentServer, Credential, CredentialError, CredentialPaths, CredentialSource, DockerConfig,
-    NoCredentials, Stored,
+    NoCredentials, Stored, TokenService,
 };
 pub use error::{ChallengeProblem, Error, ProxyProblem, Refusal};
 pub use file::WebFile;
+pub use home::home_folder;
 pub use login::{LoggedIn, Login};
 pub use patience::Patience;
 pub use registries::{

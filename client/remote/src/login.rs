@@ -6,9 +6,9 @@ use cove_oci::RegistryName;
 use http::Method;
 
 use crate::authorization::{Ask, Scheme, Scopes};
-use crate::credentials::Credential;
+use crate::credentials::{Credential, TokenService};
 use crate::endpoint::{Request, Sending};
-use crate::{Access, Client, Error};
+use crate::{Client, Error};
 
 /// A user name and a password, or an access token in its place.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ impl fmt::Debug for Login {
 pub struct LoggedIn {
     /// A token to keep in place of the password, where the registry gives one.
     pub identity_token: Option<String>,
+    /// Who gave it.
+    pub token_service: Option<TokenService>,
 }
 
 impl fmt::Debug for LoggedIn {
@@ -41,25 +43,32 @@ impl fmt::Debug for LoggedIn {
 impl Client {
     /// Tries a user name and a password at a registry.
     pub async fn login(&self, registry: &RegistryName, login: &Login) -> Result<LoggedIn, Error> {
-        let (username, password) = (login.username.clone(), login.password.clone());
-        self.try_credential(registry, Credential::Password { username, password }).await
+        let credential = Credential::Password { username: login.username.clone(), password: login.password.clone() };
+        self.prove(registry, credential, true).await
     }
 
-    /// Tries what is kept for a registry.
-    pub async fn try_credential(&self, registry: &RegistryName, credential: Credential) -> Result<LoggedIn, Error> {
-        // With a token in hand another one is not wanted.
-        let offline = matches!(credential, Credential::Password { .. });
-        let is_for_the_realm = !matches!(credential, Credential::RegistryToken(_));
-        let host = self.origin(registry, Access::Pull)?;
+    /// Tries a credential that is kept already. It was refused where the error's kind is `Unauthorized`; everything else
+    /// is a failure to ask.
+    pub async fn try_credential(&self, registry: &RegistryName, credential: &Credential) -> Result<(), Error> {
+        self.prove(registry, credential.clone(), false).await.map(|_| ())
+    }
+
+    /// `offline`: a token to keep is wanted.
+    async fn prove(&self, registry: &RegistryName, credential: Credential, offline: bool) -> Result<LoggedIn, Error> {
+        let is_bearer = matches!(credential, Credential::RegistryToken(_));
+        let host = self.home(registry).await?;
         let endpoint = self.endpoint_with(registry, host, credential).ready().await;
         let request = Request::new(Method::GET, endpoint.host.base.clone(), &Scopes::default());
         // Docker's login asks the token service first and the registry with the token afterwards; so do we.
         let challenge = endpoint.retry(None, || endpoint.challenge(&request)).await?;
-        let mut identity_token = None;
-        if let Some(Scheme::Bearer { realm, service, .. }) = challenge.as_ref().filter(|_| is_for_the_realm) {
+        let (mut identity_token, mut token_service) = (None, None);
+        if let Some(Scheme::Bearer { realm, service, .. }) = &challenge
+            && !is_bearer
+        {
             let ask = Ask { realm, service: service.as_deref(), scopes: &[], offline };
             let granted = endpoint.fetch_token(&ask).await?;
             identity_token = granted.refresh_token.map(|token| token.expose().to_owned());
+            token_service = identity_token.is_some().then(|| ask.token_service());
         }
         let answer = endpoint.retry(None, || endpoint.attempt(&request, Sending::default())).await.map_err(
             |error| match error {
@@ -73,6 +82,6 @@ impl Client {
         if !answer.status().is_success() {
             return Err(answer.refusal(&Method::GET).await);
         }
-        Ok(LoggedIn { identity_token })
+        Ok(LoggedIn { identity_token, token_service })
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-/// Time-outs and repetitions. There is no limit on the whole of a transfer: what makes progress goes on.
+/// Time-outs and repetitions. There is no limit on the whole of a blob's transfer: what makes progress goes on.
 #[derive(Debug, Clone)]
 pub struct Patience {
     /// How often a request is tried, or a transfer without any progress.
@@ -20,6 +20,9 @@ pub struct Patience {
     pub headers: Duration,
     /// Between two pieces of a body, in either direction.
     pub idle: Duration,
+    /// The whole body of a small answer: an error, a token, a manifest, a page of a list. One that trickles would keep
+    /// its reader for ever otherwise. Blobs have no such limit.
+    pub whole: Duration,
     /// From the end of an upload to its answer: the registry may have to move what it was sent.
     pub commit: Duration,
     /// Requests to one host at once, of each direction.
@@ -35,6 +38,7 @@ impl Default for Patience {
             connect: Duration::from_secs(15),
             headers: Duration::from_secs(60),
             idle: Duration::from_secs(60),
+            whole: Duration::from_secs(300),
             commit: Duration::from_secs(600),
             requests_at_once: 8,
         }

@@ -39,7 +39,13 @@ pub(crate) struct Pieces {
 }
 
 /// A task that ends with whoever waits for it.
-struct Task(JoinHandle<Result<Vec<Bytes>, Error>>);
+struct Task(JoinHandle<Result<Piece, Error>>);
+
+/// A piece in memory, with its place there.
+pub(crate) struct Piece {
+    pub(crate) chunks: Vec<Bytes>,
+    pub(crate) memory: OwnedSemaphorePermit,
+}
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -83,7 +89,7 @@ impl Pieces {
     }
 
     /// The next piece; `None` when there is none.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Bytes>>, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Piece>, Error> {
         self.fill(self.width);
         let Some(mut task) = self.running.pop_front() else { return Ok(None) };
         // One more than are awaited: the connection that has just become free works on.
@@ -121,8 +127,8 @@ async fn fetch(
     first: u64,
     end: u64,
     turn: OwnedSemaphorePermit,
-    _memory: OwnedSemaphorePermit,
-) -> Result<Vec<Bytes>, Error> {
+    memory: OwnedSemaphorePermit,
+) -> Result<Piece, Error> {
     drop(turn); // it is taken again by the request; it was free a moment ago
     let sending = Sending { separate: true, ..Sending::default() };
     let Opened { mut answer, skip } = open_range(repository, endpoint, blob, first, Some(end), sending).await?;
@@ -132,10 +138,14 @@ async fn fetch(
     let (mut chunks, mut length) = (Vec::new(), 0);
     while let Some(chunk) = answer.chunk().await? {
         length += chunk.len() as u64;
+        // At once, for what is read on is kept in memory.
+        if length > end - first {
+            return Err(answer.protocol(format!("a range of {} bytes has more than that", end - first)));
+        }
         chunks.push(chunk);
     }
     match length == end - first {
-        true => Ok(chunks),
+        true => Ok(Piece { chunks, memory }),
         false => Err(answer.protocol(format!("a range of {} bytes has {length}", end - first))),
     }
 }
@@ -223,6 +233,66 @@ impl Pace {
                 // The last doubling was one too many.
                 (width > 2).then_some(width / 2)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use cove_oci::{Algorithm, Digest, Reference};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::registries::{Access, ConfigPaths, Registries};
+    use crate::{Client, NoCredentials};
+
+    /// A server that answers every range with so many bytes of ten, or without end.
+    fn giving(length: Option<usize>) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let Ok(mut connection) = connection else { return };
+                let mut request = [0; 4096];
+                let read = connection.read(&mut request).unwrap_or(0);
+                // A client that asks for TLS is sent away, and comes back without.
+                if !request[..read].starts_with(b"GET") {
+                    continue;
+                }
+                let head = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9/100\r\nConnection: close\r\n\r\n";
+                let _ = connection.write_all(head.as_bytes());
+                match length {
+                    Some(length) => drop(connection.write_all(&vec![0; length])),
+                    None => while connection.write_all(&[0; 65536]).is_ok() {},
+                }
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_range_that_is_longer_than_it_says_is_not_kept() {
+        for (length, is_right) in [(Some(10), true), (Some(9), false), (Some(11), false), (None, false)] {
+            let registries = Registries::load(&ConfigPaths::default()).unwrap();
+            let client = Client::new(registries, Arc::new(NoCredentials), "cove/test").unwrap();
+            let reference: Reference = format!("127.0.0.1:{}/app", giving(length)).parse().unwrap();
+            let repository = client.repository(&reference, Access::Pull);
+            let endpoint = repository.home().await.unwrap();
+            let blob = Descriptor::new("application/octet-stream", Digest::of(Algorithm::Sha256, b""), 100);
+            let places = Arc::new(Semaphore::new(1));
+            let place = || places.clone().try_acquire_owned().unwrap();
+            let turn = endpoint.free_place_to_read().unwrap();
+            let fetched = fetch(&repository, &endpoint, &blob, 0, 10, turn, place());
+            let fetched = tokio::time::timeout(Duration::from_secs(5), fetched).await.expect("it ends");
+            assert_eq!(fetched.is_ok(), is_right, "{length:?}");
+            // The place in memory is taken for as long as the bytes are there.
+            assert_eq!(places.available_permits(), usize::from(!is_right));
+            drop(fetched);
+            assert_eq!(places.available_permits(), 1);
         }
     }
 }

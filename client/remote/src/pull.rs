@@ -138,7 +138,7 @@ impl Repository {
         verify(&request, &descriptor.digest, descriptor.size, &bytes)?;
         let manifest = parse(&request, bytes, &headers)?;
         if !descriptor.media_type.is_empty() && manifest.media_type() != descriptor.media_type {
-            let (found, stated) = (manifest.media_type(), &descriptor.media_type);
+            let (found, stated) = (manifest.media_type(), crate::shown::shortened(&descriptor.media_type));
             let reason = format!("the manifest's media type is `{found}`, but its descriptor says `{stated}`");
             return Err(Error::Protocol { url: ShownUrl::from(&request.url), reason });
         }

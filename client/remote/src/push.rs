@@ -119,6 +119,7 @@ impl Repository {
                 Mount::Begun(upload) if self.journal.find(here, &blob.digest).is_none() => {
                     return Ok(Begun::Upload(upload));
                 }
+                // The one that is remembered goes on; this one is not needed.
                 Mount::Begun(upload) => upload.cancel().await,
                 Mount::Refused => {}
             }
@@ -145,8 +146,9 @@ impl Repository {
         request.scopes = request.scopes.and(&name, &[Action::Pull]);
         let answer = match endpoint.send(&request, Some(told)).await {
             Ok(answer) => answer,
-            // The other repository is not for this user, perhaps: the upload will tell.
-            Err(Error::Unauthorized { .. }) => return Ok(Mount::Refused),
+            // The other repository is not for this user, perhaps, or the token service gives no token at all where one of
+            // two scopes is refused: the upload will tell.
+            Err(Error::Unauthorized { .. } | Error::Login { .. }) => return Ok(Mount::Refused),
             Err(error) => return Err(error),
         };
         match answer.status() {

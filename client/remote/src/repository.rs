@@ -1,21 +1,19 @@
 //! One repository of a registry, and the hosts that answer for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use cove_oci::{Action, Digest, Reference};
 use cove_transfer::{NoJournal, Origin, Progress, Silent, UploadJournal};
 use http::Method;
+use tokio::sync::OnceCell;
 
-use crate::Error;
 use crate::authorization::Scopes;
 use crate::endpoint::{Endpoint, Request};
-use crate::registries::{Access, Capabilities, RegistriesError};
-
-/// How long a mirror that failed is left out.
-const MIRROR_REST: Duration = Duration::from_secs(60);
+use crate::registries::{Access, Capabilities};
+use crate::{Client, Error};
 
 /// One repository of a registry: a source and a target of copies.
 #[derive(Clone)]
@@ -28,20 +26,18 @@ pub struct Repository {
 pub(crate) struct Inner {
     pub(crate) origin: Origin,
     actions: &'static [Action],
-    /// Mirrors first, the registry itself last; or why there are none.
-    endpoints: Result<Vec<Arc<Endpoint>>, Arc<RegistriesError>>,
-    /// When a mirror failed, by its address.
-    failed: Mutex<HashMap<String, Instant>>,
+    client: Client,
+    access: Access,
+    /// Mirrors first, the registry itself last; found out when they are needed.
+    endpoints: OnceCell<Vec<Arc<Endpoint>>>,
+    /// A mirror gave what is damaged: only the registry itself is asked.
+    distrusts_mirrors: AtomicBool,
     /// Blobs that were found or placed here.
     pub(crate) known: Mutex<HashSet<Digest>>,
 }
 
 impl Repository {
-    pub(crate) fn new(
-        reference: &Reference,
-        access: Access,
-        endpoints: Result<Vec<Arc<Endpoint>>, RegistriesError>,
-    ) -> Self {
+    pub(crate) fn new(client: Client, reference: &Reference, access: Access) -> Self {
         let repository = reference.repository();
         let actions: &'static [Action] = match access {
             Access::Pull => &[Action::Pull],
@@ -50,8 +46,10 @@ impl Repository {
         let inner = Inner {
             origin: Origin { registry: reference.registry().clone(), repository: repository.clone() },
             actions,
-            failed: Mutex::default(),
-            endpoints: endpoints.map_err(Arc::new),
+            client,
+            access,
+            endpoints: OnceCell::new(),
+            distrusts_mirrors: AtomicBool::new(false),
             known: Mutex::default(),
         };
         Repository { inner: Arc::new(inner), journal: Arc::new(NoJournal), progress: Arc::new(Silent) }
@@ -74,9 +72,17 @@ impl Repository {
         &self.inner.origin
     }
 
+    /// Leaves mirrors out from now on, after one of them gave what is not what its digest says. Whether there were any
+    /// that will not be asked again: then it is worth another try.
+    pub fn distrust_mirrors(&self) -> bool {
+        let has_mirrors =
+            self.inner.endpoints.get().is_some_and(|hosts| hosts.iter().any(|endpoint| endpoint.host.is_mirror));
+        has_mirrors && !self.inner.distrusts_mirrors.swap(true, Ordering::Relaxed)
+    }
+
     /// The registry itself, which takes what is written.
     pub(crate) async fn home(&self) -> Result<Arc<Endpoint>, Error> {
-        match self.inner.endpoints()?.last() {
+        match self.inner.endpoints().await?.last() {
             Some(endpoint) => Ok(endpoint.ready().await),
             None => Err(Error::NoHost(self.inner.origin.registry.clone())),
         }
@@ -90,19 +96,21 @@ impl fmt::Debug for Repository {
 }
 
 impl Inner {
-    fn endpoints(&self) -> Result<&[Arc<Endpoint>], Error> {
-        self.endpoints.as_deref().map_err(|error| Error::Registries(error.clone()))
+    async fn endpoints(&self) -> Result<&[Arc<Endpoint>], Error> {
+        let find = || self.client.endpoints(&self.origin.registry, &self.origin.repository, self.access);
+        Ok(self.endpoints.get_or_try_init(find).await?.as_slice())
     }
 
     /// The hosts to read from, in order: mirrors that failed a moment ago are left out.
     pub(crate) async fn hosts(&self, serves: impl Fn(&Capabilities) -> bool) -> Result<Vec<Arc<Endpoint>>, Error> {
-        let rests = |endpoint: &Endpoint| {
-            let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get(endpoint.host.base.as_str()).is_some_and(|when| when.elapsed() < MIRROR_REST)
+        let left_out = |endpoint: &Endpoint| {
+            endpoint.host.is_mirror
+                && (self.distrusts_mirrors.load(Ordering::Relaxed)
+                    || endpoint.shared.rests(&endpoint.host, &self.origin.repository))
         };
         let mut hosts = Vec::new();
-        for endpoint in self.endpoints()? {
-            if serves(&endpoint.host.capabilities) && !(endpoint.host.is_mirror && rests(endpoint)) {
+        for endpoint in self.endpoints().await? {
+            if serves(&endpoint.host.capabilities) && !left_out(endpoint) {
                 hosts.push(endpoint.ready().await);
             }
         }
@@ -115,11 +123,14 @@ impl Inner {
     /// Leaves a mirror out for a while, if it is not merely without what was asked for.
     pub(crate) fn note_failure(&self, endpoint: &Endpoint, error: &Error) {
         tracing::debug!(%error, "a mirror failed; the next host is asked");
-        if error.is_passing()
-            || matches!(error, Error::Untrusted { .. } | Error::Unauthorized { .. } | Error::Login { .. })
-        {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.insert(endpoint.host.base.to_string(), Instant::now());
+        match error {
+            // Nobody gets an answer there, and each new attempt would cost its time-out.
+            Error::Unreachable { .. } | Error::Untrusted { .. } => endpoint.shared.rest(&endpoint.host, None),
+            Error::Unauthorized { .. } | Error::Login { .. } => {
+                endpoint.shared.rest(&endpoint.host, Some(&self.origin.repository));
+            }
+            _ if error.is_passing() => endpoint.shared.rest(&endpoint.host, Some(&self.origin.repository)),
+            _ => {}
         }
     }
 

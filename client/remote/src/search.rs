@@ -49,7 +49,7 @@ fn or_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Strin
 impl Client {
     /// Asks a registry for repositories that match a term: at most `limit`.
     pub async fn search(&self, registry: &RegistryName, term: &str, limit: u32) -> Result<Vec<SearchResult>, Error> {
-        let mut host = self.origin(registry, Access::Pull)?;
+        let mut host = self.origin(registry, Access::Pull).await?;
         // A registry that was configured to be elsewhere is searched there.
         if registry.is_docker_hub() && host.base.host_str() == Some("registry-1.docker.io") {
             host.base = Url::parse(DOCKER_HUB_INDEX).map_err(|error| Error::Setup(error.to_string()))?;

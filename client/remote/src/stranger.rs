@@ -18,9 +18,10 @@ impl Reach {
     pub(crate) fn farther(self, other: Reach) -> Reach {
         let rank = |reach: Reach| match reach {
             Reach::Public | Reach::Special => 0,
-            Reach::LinkLocal => 1,
-            Reach::Private => 2,
-            Reach::Loopback => 3,
+            Reach::Benchmark => 1,
+            Reach::LinkLocal => 2,
+            Reach::Private => 3,
+            Reach::Loopback => 4,
         };
         if rank(self) <= rank(other) { self } else { other }
     }
@@ -43,10 +44,9 @@ impl Endpoint {
     /// How to connect to a token service. Credentials go there, so the rules are stricter: https, or the very host
     /// that is spoken to without it.
     pub(crate) async fn way_to_realm(&self, realm: &Url) -> Result<Way, Error> {
-        let refused =
-            |reason| Err(Error::Realm { registry: self.registry.clone(), realm: ShownUrl::from(realm), reason });
+        let refused = |reason| Err(Error::Realm { registry: self.shown_name(), realm: ShownUrl::from(realm), reason });
         let base = &self.host.base;
-        if !self.is_configured(realm) && !same_origin(base, realm) && realm.scheme() != "https" {
+        if !same_origin(base, realm) && realm.scheme() != "https" && !self.is_configured(realm).await {
             if base.scheme() == "https" {
                 return refused("it is not https");
             }
@@ -77,7 +77,7 @@ impl Endpoint {
         }
         let proxy = self.shared.transports.proxy_for(to);
         let way = Way { client_certificate: None, insecure: false, proxy, ..own };
-        if self.is_configured(to) {
+        if self.is_configured(to).await {
             return Ok(way);
         }
         let from = self.reach().await;
@@ -97,8 +97,12 @@ impl Endpoint {
         Ok(Way { led_from, ..way })
     }
 
-    fn is_configured(&self, url: &Url) -> bool {
-        self.shared.registries.realm_allowed(&self.registry, url)
+    /// Whether the configuration of this very host (not of the registry that it mirrors) allows the address.
+    async fn is_configured(&self, url: &Url) -> bool {
+        let Some(name) = self.name.clone() else { return false };
+        let (shared, url) = (self.shared.clone(), url.clone());
+        // Names may be looked up, where ranges of addresses are listed as insecure.
+        tokio::task::spawn_blocking(move || shared.registries.realm_allowed(&name, &url)).await.unwrap_or(false)
     }
 
     /// Where the host is, seen from here: where it answered and where its name leads, whichever is farther. Behind
@@ -140,7 +144,7 @@ mod tests {
         let registries = Registries::load(&ConfigPaths::default()).unwrap();
         let client = Client::new(registries, Arc::new(NoCredentials), "cove/test").unwrap();
         let registry = "registry.example".parse().unwrap();
-        let mut host = client.origin(&registry, Access::Pull).unwrap();
+        let mut host = client.shared().registries.hosts(&registry, Access::Pull).unwrap().remove(0);
         host.base = base.parse().unwrap();
         client.endpoint(&registry, None, host)
     }
@@ -242,7 +246,13 @@ mod tests {
             ("http://127.0.0.1:5000/v2/", "https://10.0.0.1/token", true),
             ("http://127.0.0.1:5000/v2/", "http://10.0.0.1/token", false),
             ("http://127.0.0.1:5000/v2/", "https://169.254.169.254/", false),
-            ("https://127.0.0.1:5000/v2/", "http://127.0.0.1:5000/token", false),
+            // As a resolver that gives every name such an address makes them look.
+            ("https://198.18.0.4/v2/", "https://198.18.0.5/token", true),
+            ("https://198.18.0.4/v2/", "https://10.0.0.1/token", false),
+            ("https://198.18.0.4/v2/", "https://127.0.0.1/token", false),
+            // Its own name is of this machine, where plain http may be spoken.
+            ("https://127.0.0.1:5000/v2/", "http://127.0.0.1:5000/token", true),
+            ("https://10.0.0.1:5000/v2/", "http://10.0.0.1:5000/token", false),
         ] {
             let way = at(base).way_to_realm(&realm.parse().unwrap()).await;
             assert_eq!(way.is_ok(), fine, "{base} {realm}");
@@ -255,6 +265,21 @@ mod tests {
         // It has answered from the internet, and now its name leads here.
         *endpoint.answered_at.lock().unwrap() = Some(Reach::Public);
         assert!(endpoint.way_to_realm(&"https://10.0.0.1/token".parse().unwrap()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn realms_are_configured_for_the_host_that_names_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cove.toml");
+        std::fs::write(&file, "[registry.\"registry.example\"]\nrealms = [\"10.0.0.9\"]\n").unwrap();
+        let registries = Registries::load(&ConfigPaths { cove: vec![file], ..ConfigPaths::default() }).unwrap();
+        let client = Client::new(registries, Arc::new(NoCredentials), "cove/test").unwrap();
+        let registry = "registry.example".parse().unwrap();
+        let host = client.shared().registries.hosts(&registry, Access::Pull).unwrap().remove(0);
+        let realm = "https://10.0.0.9/token".parse().unwrap();
+        assert!(client.endpoint(&registry, None, host.clone()).way_to_realm(&realm).await.is_ok());
+        let mirror = crate::Host { base: "https://mirror.example/v2/".parse().unwrap(), is_mirror: true, ..host };
+        assert!(client.endpoint(&registry, None, mirror).way_to_realm(&realm).await.is_err());
     }
 
     #[tokio::test]

@@ -135,7 +135,7 @@ pub(crate) fn failure(url: &Url, proxy: Option<&Proxy>, error: reqwest::Error) -
     let is_connect = error.is_connect();
     let error = error.without_url();
     let reason = chain(&error);
-    let is_about_trust = tls_error(&error).is_some();
+    let is_about_trust = is_about_trust(&error, is_connect);
     if let Some(proxy) = proxy.filter(|_| is_connect)
         && let Some(problem) = proxy_problem(url, &reason, is_about_trust)
     {
@@ -162,6 +162,45 @@ fn proxy_problem(url: &Url, reason: &str, is_about_trust: bool) -> Option<ProxyP
         () if is_proxy || reason.contains("socks") => Some(ProxyProblem::Unreachable(reason.to_owned())),
         () if reason.contains("tunnel error") => Some(ProxyProblem::NoTunnel),
         () => None,
+    }
+}
+
+/// Whether TLS failed in a way that will not pass: a certificate that is not trusted, or two sides that speak different
+/// languages. A record that was damaged on its way, or a server that gave up, may be another one the next time.
+fn is_about_trust(error: &(dyn StdError + 'static), while_connecting: bool) -> bool {
+    use rustls::{AlertDescription as Alert, Error as Tls};
+    match tls_error(error) {
+        Some(
+            Tls::InvalidCertificate(_)
+            | Tls::InvalidCertRevocationList(_)
+            | Tls::NoCertificatesPresented
+            | Tls::PeerIncompatible(_)
+            | Tls::UnsupportedNameType
+            | Tls::NoApplicationProtocol,
+        ) => true,
+        // Refused with the client's certificate, or for what it can speak: with TLS 1.3 after the handshake too.
+        Some(Tls::AlertReceived(alert)) => matches!(
+            alert,
+            Alert::HandshakeFailure
+                | Alert::NoCertificate
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::ProtocolVersion
+                | Alert::InsufficientSecurity
+                | Alert::UnrecognisedName
+                | Alert::CertificateRequired
+                | Alert::NoApplicationProtocol
+        ),
+        // What is no TLS at all from the first byte on.
+        Some(Tls::InvalidMessage(_) | Tls::InappropriateMessage { .. } | Tls::InappropriateHandshakeMessage { .. }) => {
+            while_connecting
+        }
+        _ => false,
     }
 }
 
@@ -252,6 +291,19 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_stays_wrong_is_final() {
+        use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage};
+        let is_final = |error: Tls, connecting| is_about_trust(&std::io::Error::other(error), connecting);
+        assert!(is_final(Tls::InvalidCertificate(CertificateError::UnknownIssuer), true));
+        assert!(is_final(Tls::AlertReceived(AlertDescription::CertificateRequired), false));
+        assert!(is_final(Tls::InvalidMessage(InvalidMessage::InvalidContentType), true));
+        assert!(!is_final(Tls::InvalidMessage(InvalidMessage::InvalidContentType), false));
+        assert!(!is_final(Tls::DecryptError, false));
+        assert!(!is_final(Tls::AlertReceived(AlertDescription::InternalError), true));
+        assert!(!is_about_trust(&std::io::Error::other("reset"), true));
+    }
 
     #[tokio::test]
     async fn names_are_checked_when_they_are_connected_to() {

@@ -119,7 +119,13 @@ impl<'a> Upload<'a> {
                 forget();
                 Ok(None)
             }
-            Err(error) if error.is_passing() => Err(error),
+            // It was waited for, and some registries answer so for ever about an upload that they have lost. A new one
+            // takes its place in the journal once it has begun; if it cannot, the registry is down, and the old one may
+            // still be there later.
+            Err(error) if error.is_passing() => {
+                tracing::debug!(%error, "an earlier upload cannot be asked for");
+                Ok(None)
+            }
             Err(error) => {
                 tracing::debug!(%error, "an earlier upload cannot be taken up");
                 forget();
@@ -134,6 +140,10 @@ impl<'a> Upload<'a> {
         if let Err(error) = self.endpoint.attempt(&request, Sending::default()).await {
             tracing::debug!(%error, "an upload could not be cancelled");
         }
+    }
+
+    /// The next command does not take it up.
+    fn forget(&self) {
         self.repository.journal.forget(self.repository.origin(), &self.blob.digest);
     }
 
@@ -156,6 +166,7 @@ impl<'a> Upload<'a> {
                 Err(Failure::Source(error)) => {
                     if error.kind() == Kind::Corrupt {
                         self.cancel().await;
+                        self.forget();
                     }
                     return Err(error.about(&self.blob.digest));
                 }
@@ -185,11 +196,11 @@ impl<'a> Upload<'a> {
             Some(StatusCode::NOT_FOUND) if failures < self.endpoint.attempts() => {
                 return self.begin_anew(told).await;
             }
-            Some(StatusCode::BAD_REQUEST) if is_stale => {
+            Some(StatusCode::RANGE_NOT_SATISFIABLE) if failures < self.endpoint.attempts() => {}
+            Some(status) if is_stale && status.is_client_error() && !error.is_passing() => {
                 self.cancel().await;
                 return self.begin_anew(told).await;
             }
-            Some(StatusCode::RANGE_NOT_SATISFIABLE) if failures < self.endpoint.attempts() => {}
             _ if matches!(error, Error::Unauthorized { .. }) && failures < 2 => {}
             _ => self.endpoint.pause(failures, error, Some(told)).await?,
         }

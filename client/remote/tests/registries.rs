@@ -392,3 +392,73 @@ fn the_first_dialect_that_says_something_wins() {
     etc.paths.variables.insecure_registries = Some("not a host!".into());
     assert!(etc.refused().contains("COVE_INSECURE_REGISTRIES"));
 }
+
+#[test]
+fn what_is_configured_for_a_registry_is_not_for_whoever_stands_in_for_it() {
+    let etc = Etc::new()
+        .with(
+            "cove.toml",
+            r#"
+insecure-registries = ["hub.example.com"]
+[registry."hub.example.com"]
+ca = "hub.pem"
+client-certificate = "hub.cert"
+headers = { X-Key = "of-hub" }
+[registry."other.example.com"]
+headers = { X-Key = "of-other" }
+"#,
+        )
+        .with(
+            "registries.conf",
+            "[[registry]]\nprefix = \"hub.example.com\"\nlocation = \"other.example.com/copies\"\n",
+        );
+    let check = |host: &Host| {
+        assert_eq!(host.base.as_str(), "https://other.example.com/v2/");
+        assert!(host.ca.is_empty() && host.client_certificates.is_empty());
+        assert!(!host.skip_verify && !host.plain_http_fallback);
+        let headers: Vec<&str> = host.headers.iter().map(|(_, value)| value.to_str().unwrap()).collect();
+        assert_eq!(headers, ["of-other"]);
+        assert_eq!(host.name(), Some(registry("other.example.com")));
+    };
+    check(&etc.hosts("hub.example.com/app", Access::Push).remove(0));
+    let etc = etc.with("certs.d/hub.example.com/hosts.toml", "server = \"https://other.example.com\"\n");
+    check(&etc.hosts("hub.example.com/app", Access::Push).remove(0));
+    // Whoever logs in goes to the registry itself, with what is meant for it.
+    let home = etc.load().home(&registry("hub.example.com")).unwrap();
+    assert_eq!(home.base.as_str(), "https://hub.example.com/v2/");
+    assert!(home.skip_verify && home.ca.len() == 1 && home.client_certificates.len() == 1 && home.headers.len() == 1);
+    // A table of registries.conf that only says something of its location moves nothing.
+    let conf = "[[registry]]\nlocation = \"lab.example.com\"\ninsecure = true\n";
+    let home = Etc::new().with("registries.conf", conf).load().home(&registry("lab.example.com")).unwrap();
+    assert!(home.skip_verify && home.over_plain_http().is_some());
+    // Another scheme is no other host.
+    let etc = etc.with("certs.d/hub.example.com/hosts.toml", "server = \"http://hub.example.com\"\n");
+    let host = etc.hosts("hub.example.com/app", Access::Push).remove(0);
+    assert!(host.base.scheme() == "http" && host.headers[0].1.to_str().unwrap() == "of-hub");
+}
+
+#[test]
+fn addresses_with_passwords_are_refused_without_being_shown() {
+    let address = "https://user:hunter2@mirror.example.com";
+    let toml = |text: &str| Etc::new().with("cove.toml", text).refused();
+    let conf = |text: &str| Etc::new().with("registries.conf", text).refused();
+    let mut by_variable = Etc::new();
+    by_variable.paths.variables.registry_mirrors = Some(address.to_owned());
+    let hosts = Etc::new().with("certs.d/hub.example.com/hosts.toml", &format!("[host.\"{address}\"]\n"));
+    let server = Etc::new().with("certs.d/hub.example.com/hosts.toml", &format!("server = \"{address}\"\n"));
+    let hub: cove_oci::Reference = "hub.example.com/app".parse().unwrap();
+    let of_hosts = |etc: &Etc| etc.load().hosts(hub.registry(), Access::Pull).unwrap_err().to_string();
+    for refused in [
+        toml(&format!("[registry.\"hub.example.com\"]\nmirrors = [\"{address}\"]\n")),
+        toml("insecure-registries = [\"user:hunter2@mirror.example.com\"]\n"),
+        conf(
+            "[[registry]]\nlocation = \"hub.example.com\"\n[[registry.mirror]]\nlocation = \"user:hunter2@mirror.example.com\"\n",
+        ),
+        Etc::new().with("daemon.json", &format!("{{\"registry-mirrors\": [\"{address}\"]}}")).refused(),
+        by_variable.refused(),
+        of_hosts(&hosts),
+        of_hosts(&server),
+    ] {
+        assert!(!refused.contains("hunter2") && refused.contains("…@mirror.example.com"), "{refused}");
+    }
+}

@@ -13,6 +13,11 @@ const DEPTH_LIMIT: usize = 8;
 /// Most manifests of one copy.
 const MANIFEST_LIMIT: usize = 4096;
 
+/// Most bytes of all manifests of one copy, which are in memory together.
+const MANIFESTS_SIZE_LIMIT: u64 = 64 * 1024 * 1024;
+/// Most platforms that a message lists.
+const PLATFORMS_SHOWN: usize = 20;
+
 /// Which images of an index are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Platforms {
@@ -143,6 +148,7 @@ impl Plan {
         let (mut levels, mut missing) = (Vec::new(), Vec::new());
         let mut seen = HashSet::from([root.digest.clone()]);
         let mut level = choose(source, &manifest, platforms)?;
+        let mut size = root.size;
         for _ in 0..DEPTH_LIMIT {
             level.retain(|child| seen.insert(child.digest.clone()));
             if seen.len() > MANIFEST_LIMIT {
@@ -157,6 +163,12 @@ impl Plan {
             if level.is_empty() {
                 let below = levels.into_iter().rev().flatten().collect();
                 return Ok(Plan { root: manifest, below, missing });
+            }
+            // What a manifest has is what its descriptor says, or it is refused.
+            size = level.iter().fold(size, |size, child| size.saturating_add(child.size));
+            if size > MANIFESTS_SIZE_LIMIT {
+                let message = format!("the index lists manifests of more than {MANIFESTS_SIZE_LIMIT} bytes");
+                return Err(corrupt(message).about(&root.digest));
             }
             let children = stream::iter(level.iter().map(|child| source.manifest(child)));
             let children: Vec<Manifest> = children.buffered(8).try_collect().await?;
@@ -210,8 +222,13 @@ fn choose<S: Source>(source: &S, manifest: &Manifest, platforms: &Platforms) -> 
             chosen.map(|chosen| vec![chosen.clone()]).ok_or_else(|| {
                 let offered = children().filter(|child| !child.is_attestation());
                 let mut offered: Vec<String> =
-                    offered.filter_map(|child| child.platform.as_ref()).map(ToString::to_string).collect();
+                    offered.filter_map(|child| child.platform.as_ref()).map(|platform| brief(&platform.to_string())).collect();
                 offered.dedup();
+                let left_out = offered.len().saturating_sub(PLATFORMS_SHOWN);
+                offered.truncate(PLATFORMS_SHOWN);
+                if left_out > 0 {
+                    offered.push(format!("{left_out} more"));
+                }
                 let message = format!(
                     "no matching manifest for {platform} in the manifest list entries: there are {}; choose one with --platform",
                     if offered.is_empty() { "none".to_owned() } else { offered.join(", ") }
@@ -220,6 +237,11 @@ fn choose<S: Source>(source: &S, manifest: &Manifest, platforms: &Platforms) -> 
             })
         }
     }
+}
+
+/// A text of somebody else's in a list: short, and without what would move a cursor.
+fn brief(text: &str) -> String {
+    text.chars().take(60).map(|character| if character.is_control() { '?' } else { character }).collect()
 }
 
 fn corrupt(message: String) -> Error {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use cove_oci::{Algorithm, Descriptor, Digest, Manifest, ManifestReference, Verifier, media_type};
+use cove_oci::{Algorithm, Descriptor, Digest, Manifest, ManifestReference, Platform, Verifier, media_type};
 use cove_transfer::{
     ByteStream, Copied, CopyOptions, Error, Kind, Placed, Platforms, Progress, Side, Silent, Source, Target, copy,
 };
@@ -231,6 +231,13 @@ fn graphs_cannot_be_made_to_grow() {
     assert_eq!(run(&source, &Memory::default(), Platforms::All).unwrap_err().kind(), Kind::Corrupt);
     assert_eq!(source.log().len(), 1, "none of the children was asked for");
 
+    // Few, but large ones: they would all be in memory at once.
+    let large: Vec<Descriptor> =
+        many.iter().take(17).map(|child| Descriptor { size: 4 << 20, ..child.clone() }).collect();
+    source.tag("latest", &source.index(&large));
+    assert_eq!(run(&source, &Memory::default(), Platforms::All).unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(source.log().len(), 1, "none of the children was asked for");
+
     // A child that stands in an index a thousand times, and below it again, is read once.
     let twice = source.index(&[image.clone(), image.clone()]);
     let wide = source.index(&vec![twice; 1000]);
@@ -273,4 +280,24 @@ fn what_an_index_lists_and_the_source_lacks_must_be_at_the_target() {
     // The one that is elsewhere cannot be chosen.
     let error = run(&source, &Memory::default(), Platforms::One("linux/arm64".parse().unwrap())).unwrap_err();
     assert!(error.to_string().contains("there are linux/amd64"), "{error}");
+}
+
+#[test]
+fn the_list_of_platforms_is_short_and_commands_no_terminal() {
+    let source = Memory::default();
+    let children: Vec<Descriptor> = (0..100u8)
+        .map(|number| {
+            let mut child = source.image(&[layer(&source, &[number])]);
+            child.platform = Some(Platform {
+                os: "plan9".to_owned(),
+                architecture: format!("a\u{1b}[2J{number}{}", "x".repeat(1000)),
+                ..Platform::host()
+            });
+            child
+        })
+        .collect();
+    source.tag("latest", &source.index(&children));
+    let message = run(&source, &Memory::default(), amd64()).unwrap_err().to_string();
+    assert!(message.contains("plan9/a?[2J0x") && message.contains("80 more"), "{message}");
+    assert!(message.len() < 2000 && !message.contains('\u{1b}'), "{message}");
 }

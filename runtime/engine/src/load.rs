@@ -111,7 +111,6 @@ impl Store {
             all_platforms: platform.is_none(),
             platform: Some(wanted),
             unpack: self.unpack_options(),
-            ..ReceiveOptions::default()
         };
         let receiver = self.receive(name, options);
         let root = ManifestReference::Digest(root.digest.clone());

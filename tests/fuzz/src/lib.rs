@@ -11,8 +11,13 @@ use cove_remote::Challenge;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them by name; their corpora are the folders of the same names.
-pub const TARGETS: [Target; 5] =
-    [("reference", reference), ("manifest", manifest), ("challenge", challenge), ("tar", tar), ("whiteouts", whiteouts)];
+pub const TARGETS: [Target; 5] = [
+    ("reference", reference),
+    ("manifest", manifest),
+    ("challenge", challenge),
+    ("tar", tar),
+    ("whiteouts", whiteouts),
+];
 
 /// A reference that is read, written and read again is the same one.
 pub fn reference(bytes: &[u8]) {
@@ -41,7 +46,8 @@ pub fn manifest(bytes: &[u8]) {
 pub fn challenge(bytes: &[u8]) {
     let Some(challenges) = std::str::from_utf8(bytes).ok().and_then(|text| Challenge::parse(text).ok()) else { return };
     let size = |challenge: &Challenge| {
-        challenge.scheme.len() + challenge.parameters.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        challenge.scheme.len()
+            + challenge.parameters.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
     };
     assert!(challenges.iter().map(size).sum::<usize>() <= bytes.len());
 }

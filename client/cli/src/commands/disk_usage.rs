@@ -1,5 +1,11 @@
 //! `cove system df`
 
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use cove_engine::Image;
+use cove_oci::Digest;
+use serde_json::Value as Json;
 use time::OffsetDateTime;
 
 use super::images::listed;
@@ -8,6 +14,8 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::format::{Column, List, Row, row};
 use crate::listing::{self, Look};
+use crate::progress::short;
+use crate::table::Table;
 use crate::units::human_size;
 
 const COLUMNS: &[Column] = &[
@@ -25,15 +33,34 @@ pub fn run(context: &Context, arguments: &DiskUsage) -> Result<(), Error> {
     if arguments.verbose && arguments.format.is_none() {
         let images = store.images()?;
         let look = Look { digests: false, no_trunc: false };
-        let rows =
+        let mut rows =
             listing::rows(images.iter().map(listed).collect(), look, &context.defaults()?, OffsetDateTime::now_utc());
+        let shared = shared_sizes(&images);
+        for row in &mut rows {
+            let id = row.get("ID").and_then(Json::as_str).unwrap_or_default();
+            let (shared, unique) = shared.get(id).copied().unwrap_or_default();
+            row.extend(self::row([
+                ("SharedSize", human_size(shared)),
+                ("UniqueSize", human_size(unique)),
+                ("Containers", "0".to_owned()),
+            ]));
+        }
         let mut list = listing::list(look);
         list.usual.push(("SharedSize", false));
         list.usual.push(("UniqueSize", false));
         list.usual.push(("Containers", false));
         context.printer.line("Images space usage:\n")?;
         list.print(&context.printer, None, None, false, &rows)?;
-        return Ok(context.printer.line("")?);
+        // There are none of these yet; docker shows their columns all the same.
+        context.printer.line("\nContainers space usage:\n")?;
+        print_titles(
+            context,
+            &["CONTAINER ID", "IMAGE", "COMMAND", "LOCAL VOLUMES", "SIZE", "CREATED", "STATUS", "NAMES"],
+        )?;
+        context.printer.line("\nLocal Volumes space usage:\n")?;
+        print_titles(context, &["VOLUME NAME", "LINKS", "SIZE"])?;
+        context.printer.line("\nBuild cache usage: 0B\n")?;
+        return print_titles(context, &["CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED"]);
     }
     let reclaimable = match usage.images_size {
         0 => human_size(0),
@@ -47,6 +74,35 @@ pub fn run(context: &Context, arguments: &DiskUsage) -> Result<(), Error> {
     ];
     let usual = ["Type", "TotalCount", "Active", "Size", "Reclaimable"].map(|name| (name, false)).to_vec();
     Ok(List { columns: COLUMNS, usual }.print(&context.printer, arguments.format.as_deref(), None, false, &rows)?)
+}
+
+/// The header of a table without lines.
+fn print_titles(context: &Context, titles: &[&str]) -> Result<(), Error> {
+    let mut table = Table::new(&[]);
+    table.line(titles.iter().copied());
+    Ok(context.printer.text(&table.render(None))?)
+}
+
+/// Of each image, by its short id: bytes of layers that other images have too, and of its own.
+fn shared_sizes(images: &[Image]) -> HashMap<String, (u64, u64)> {
+    let mut users: HashMap<&PathBuf, HashSet<&Digest>> = HashMap::new();
+    for image in images {
+        for layer in image.layers() {
+            users.entry(&layer.folder).or_default().insert(image.id());
+        }
+    }
+    let sizes = images.iter().map(|image| {
+        let mut seen = HashSet::new();
+        let (mut shared, mut unique) = (0, 0);
+        for layer in image.layers().iter().filter(|layer| seen.insert(&layer.folder)) {
+            match users.get(&layer.folder).is_some_and(|users| users.len() > 1) {
+                true => shared += layer.size,
+                false => unique += layer.size,
+            }
+        }
+        (short(image.id()), (shared, unique))
+    });
+    sizes.collect()
 }
 
 fn line(kind: &str, total: usize, size: String, reclaimable: String) -> Row {

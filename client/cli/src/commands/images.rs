@@ -16,7 +16,7 @@ pub fn run(context: &Context, arguments: &Images) -> Result<(), Error> {
     let now = OffsetDateTime::now_utc();
     let created = |name: &str| Ok(listed(&store.find(name, &defaults)?.image).created);
     let mut choice = Choice::read(&arguments.filter, now, created)?;
-    if let Some(pattern) = &arguments.repository {
+    if let Some(pattern) = arguments.repository.as_ref().filter(|pattern| !pattern.is_empty()) {
         choice.and_reference(pattern);
     }
     let look = Look { digests: arguments.digests, no_trunc: arguments.no_trunc };

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use cove_oci::RegistryName;
-use cove_remote::{Credential, CredentialSource, Login as Password, Stored};
+use cove_remote::{Credential, CredentialSource, DockerConfig, Login as Password, Stored};
 
 use super::logout::{registry, shown};
 use crate::arguments::Login;
@@ -31,7 +31,12 @@ pub fn run(context: &Context, arguments: &Login) -> Result<(), Error> {
         true => Some(password_from(io::stdin().lock())?),
         false => arguments.password.clone(),
     };
-    let known = context.credentials()?.find(&registry)?;
+    // Where nothing can be kept, nobody is asked for a password.
+    let mut credentials = context.credentials()?;
+    let known = match (&given, &arguments.username) {
+        (Some(_), Some(_)) => None,
+        _ => known(context, &credentials, &registry),
+    };
     // Like docker: what is kept already is tried first, if nothing else is said.
     if given.is_none()
         && arguments.username.is_none()
@@ -41,10 +46,9 @@ pub fn run(context: &Context, arguments: &Login) -> Result<(), Error> {
             "Authenticating with existing credentials... [Username: {}]",
             known.username().unwrap_or_default()
         ));
-        match context.network(async { Ok(context.client()?.try_credential(&registry, known.clone()).await?) }) {
-            Ok(_) => return Ok(printer.line("Login Succeeded")?),
-            Err(Error::Remote(error)) => printer.note(format!("Login did not succeed, error: {error}")),
-            Err(error) => return Err(error),
+        match refusal(context, &registry, known)? {
+            None => return Ok(printer.line("Login Succeeded")?),
+            Some(reason) => printer.note(format!("Login did not succeed, error: {reason}")),
         }
     }
     let (username, password) =
@@ -54,12 +58,13 @@ pub fn run(context: &Context, arguments: &Login) -> Result<(), Error> {
         };
     let login = Password { username: username.clone(), password: password.clone() };
     let logged_in = context.network(async { Ok(context.client()?.login(&registry, &login).await?) })?;
+    let service = logged_in.token_service;
     let credential = match logged_in.identity_token {
         // A token that can be revoked: the password need not be kept at all.
         Some(token) => Credential::IdentityToken { username: Some(username), token },
         None => Credential::Password { username, password },
     };
-    if let Stored::File(path) = context.credentials()?.store(&registry, &credential)? {
+    if let Stored::File(path) = credentials.store_from(&registry, &credential, service.as_ref())? {
         printer.note(unencrypted(&credential, &path.display().to_string()));
     }
     Ok(printer.line("Login Succeeded")?)
@@ -77,6 +82,27 @@ fn unencrypted(credential: &Credential, path: &str) -> String {
         "\nWARNING! {kept} in '{path}'.\n\
          Configure a credential helper to remove this warning. See\nhttps://docs.docker.com/go/credential-store/\n"
     )
+}
+
+/// What is kept already. Whoever logs in is about to replace it: that it cannot be read is no reason not to.
+fn known(context: &Context, credentials: &DockerConfig, registry: &RegistryName) -> Option<Credential> {
+    credentials.find(registry).unwrap_or_else(|error| {
+        context.printer.note(format!("The stored credentials are not used: {error}"));
+        None
+    })
+}
+
+/// Why the registry does not take a credential any more; `None` if it does. That it cannot be asked is an error.
+fn refusal(context: &Context, registry: &RegistryName, known: &Credential) -> Result<Option<String>, Error> {
+    use cove_remote::Error as Remote;
+    let tried = context.network(async { Ok(context.client()?.try_credential(registry, known).await?) });
+    match tried {
+        Ok(()) => Ok(None),
+        Err(Error::Remote(
+            error @ (Remote::Login { .. } | Remote::Unauthorized { .. } | Remote::OtherTokenService { .. }),
+        )) => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
+    }
 }
 
 /// Asks for what is missing.

@@ -3,7 +3,7 @@
 use cove_engine::{ReceiveOptions, Store};
 use cove_oci::{Digest, ManifestReference, Platform, Reference};
 use cove_remote::{Access, Client};
-use cove_transfer::{CopyOptions, Placed, Platforms, copy};
+use cove_transfer::{CopyOptions, Kind, Placed, Platforms, copy};
 
 use crate::arguments::Pull;
 use crate::context::Context;
@@ -57,7 +57,7 @@ async fn pull(
     let before = known_as(context, store, reference);
     let reporter = Reporter::start(printer.clone(), arguments.progress, arguments.quiet, Direction::Pull);
     let shown = match &wanted {
-        ManifestReference::Digest(_) => reference.familiar(),
+        ManifestReference::Digest(digest) => format!("{}@{digest}", reference.full_repository()),
         ManifestReference::Tag(tag) => tag.to_string(),
     };
     let heading = format!("{shown}: Pulling from {}", reference.repository());
@@ -76,8 +76,17 @@ async fn pull(
         unpack: store.unpack_options(),
         ..ReceiveOptions::default()
     };
-    let target = store.receive(Some(reference), receive);
-    let copied = copy(&source, &wanted, &target, &wanted, &options, &reporter).await;
+    // A target is for one attempt.
+    let attempt = async || {
+        let target = store.receive(Some(reference), receive.clone());
+        copy(&source, &wanted, &target, &wanted, &options, &reporter).await
+    };
+    let mut copied = attempt().await;
+    // A mirror that gives what is damaged does not keep anybody from the image.
+    if copied.as_ref().is_err_and(|error| error.kind() == Kind::Corrupt) && source.distrust_mirrors() {
+        printer.note("A mirror gave content that is damaged: the registry itself is asked.");
+        copied = attempt().await;
+    }
     if copied.is_ok() {
         reporter.print_heading();
     }

@@ -53,10 +53,14 @@ fn named(store: &Store, reference: &Reference, all_tags: bool) -> Result<Vec<(Im
         true => tag.full_repository() == reference.full_repository(),
         false => *tag == wanted,
     };
-    let mut found = Vec::new();
+    let (mut found, mut has_others) = (Vec::new(), false);
     for image in store.images()? {
+        has_others |= image.tags().iter().any(|tag| tag.full_repository() == reference.full_repository());
         let tags: Vec<Reference> = image.tags().iter().filter(|tag| fits(tag)).cloned().collect();
         found.extend(tags.into_iter().map(|tag| (image.clone(), tag)));
+    }
+    if found.is_empty() && has_others {
+        return Err(Error::NoSuchTag { name: wanted.familiar() });
     }
     if found.is_empty() {
         return Err(Error::NothingToPush { name: reference.familiar_repository() });

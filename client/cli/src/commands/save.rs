@@ -1,11 +1,12 @@
 //! `cove save`
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cove_engine::{Found, Saved, Store};
 use cove_oci::{Reference, ReferenceDefaults};
 use fs_err as fs;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::Save;
 use crate::context::Context;
@@ -37,8 +38,9 @@ pub fn run(context: &Context, arguments: &Save) -> Result<(), Error> {
         }
     }
     match &arguments.output {
-        Some(path) if path.as_os_str() != "-" => into_file(path, |out| Ok(store.save(&images, out)?)),
-        _ => Ok(store.save(&images, io::stdout().lock())?),
+        // As for docker, `-` is the name of a file here.
+        Some(path) => into_file(path, |out| Ok(store.save(&images, out)?)),
+        None => Ok(store.save(&images, io::stdout().lock())?),
     }
 }
 
@@ -67,12 +69,35 @@ fn into_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Error
         return write(&mut file);
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let mut file = fs::File::create(&beside)?;
-    let written = write(&mut file).and_then(|()| Ok(fs::rename(&beside, path)?));
-    if written.is_err() {
-        // What failed matters more than what is left of it.
-        let _ = fs::remove_file(&beside);
-    }
-    written
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A name that nobody can guess, made anew and never through a link, with mode 0600 as docker's.
+    let mut file = tempfile::Builder::new()
+        .prefix(&format!(".{name}."))
+        .tempfile_in(folder)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
+    remove_when_interrupted(file.path().to_owned())?;
+    write(file.as_file_mut())?;
+    file.persist(path)
+        .map_err(|error| io::Error::new(error.error.kind(), format!("{}: {}", path.display(), error.error)))?;
+    Ok(())
+}
+
+/// Ctrl-C and a request to end leave no half archive behind.
+fn remove_when_interrupted(path: PathBuf) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let number = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => 2,
+                _ = terminate.recv() => 15,
+            }
+        });
+        let _ = fs::remove_file(path);
+        std::process::exit(128 + number)
+    })?;
+    Ok(())
 }

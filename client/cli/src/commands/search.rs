@@ -33,7 +33,8 @@ struct Wanted {
 /// Searches a registry.
 pub fn run(context: &Context, arguments: &Search) -> Result<(), Error> {
     let wanted = wanted(&arguments.filter)?;
-    let limit = arguments.limit.unwrap_or(USUAL_LIMIT);
+    // Docker takes 0 for its default.
+    let limit = arguments.limit.filter(|limit| *limit > 0).unwrap_or(USUAL_LIMIT);
     if !(1..=100).contains(&limit) {
         return Err(Error::SearchLimit(limit));
     }

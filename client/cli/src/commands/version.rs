@@ -1,5 +1,6 @@
 //! `cove version`: two blocks as docker prints them, though client and engine are one program.
 
+use rustix::system::uname;
 use serde_json::json;
 
 use crate::arguments::Version;
@@ -71,6 +72,11 @@ fn document() -> serde_json::Value {
     // The names that docker's templates use, beside those of its JSON.
     client["APIVersion"] = json!(API_VERSION);
     client["Context"] = json!("default");
+    client["Platform"] = json!({ "Name": "Cove" });
+    // Nothing here is written in Go.
+    client["GoVersion"] = json!("");
+    server["GoVersion"] = json!("");
+    server["KernelVersion"] = json!(uname().release().to_string_lossy());
     server["APIVersion"] = json!(API_VERSION);
     server["MinAPIVersion"] = json!("1.24");
     server["Platform"] = json!({ "Name": "Cove" });

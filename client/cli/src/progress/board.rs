@@ -28,6 +28,10 @@ pub struct Line {
     /// Bytes that an earlier attempt had brought: they say nothing about the rate.
     resumed: u64,
     step: Option<Step>,
+    /// Docker's words for what the last step has passed.
+    passed: Vec<&'static str>,
+    has_begun: bool,
+    has_arrived: bool,
 }
 
 /// All layers of one copy.
@@ -50,13 +54,24 @@ impl Board {
         Board { direction, lines: Vec::new(), places: HashMap::new(), started: Instant::now() }
     }
 
-    /// Adds a layer, known by `key`, once. `shown` is the digest that people know it by.
-    pub fn add(&mut self, key: &Digest, shown: &Digest, size: u64) {
+    /// Adds a layer, known by `key`, once; gives the new line. `shown` is the digest that people know it by.
+    pub fn add(&mut self, key: &Digest, shown: &Digest, size: u64) -> Option<&Line> {
         if self.places.contains_key(key) {
-            return;
+            return None;
         }
         self.places.insert(key.clone(), self.lines.len());
-        self.lines.push(Line { id: short(shown), size, done: 0, resumed: 0, step: None });
+        let (has_begun, has_arrived) = (false, false);
+        self.lines.push(Line {
+            id: short(shown),
+            size,
+            done: 0,
+            resumed: 0,
+            step: None,
+            passed: Vec::new(),
+            has_begun,
+            has_arrived,
+        });
+        self.lines.last()
     }
 
     /// Makes a layer known by another digest too: that of its blob, once it is compressed.
@@ -98,6 +113,9 @@ impl Board {
             return None;
         }
         let is_new = line.step.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(&step));
+        if self.direction == Direction::Pull {
+            line.pass(&step);
+        }
         line.step = Some(step);
         is_new.then_some(line)
     }
@@ -156,6 +174,28 @@ impl Line {
     /// Whether nothing more will happen to the layer.
     pub fn is_finished(&self) -> bool {
         matches!(self.step, Some(Step::Existed | Step::Mounted(_) | Step::Done))
+    }
+
+    /// What docker says of a layer between two ends of it, also where here the one follows upon the other.
+    fn pass(&mut self, step: &Step) {
+        self.passed.clear();
+        if matches!(step, Step::Existed | Step::Mounted(_)) {
+            return;
+        }
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.passed.push("Pulling fs layer");
+        }
+        if matches!(step, Step::Waiting) {
+            self.passed.push("Waiting");
+        }
+        if matches!(step, Step::Transferred | Step::Done) && !std::mem::replace(&mut self.has_arrived, true) {
+            self.passed.extend(["Verifying Checksum", "Download complete"]);
+        }
+    }
+
+    /// Docker's words for what the layer passed with its last step.
+    pub fn passed(&self) -> &[&'static str] {
+        &self.passed
     }
 
     /// The last thing that happened to it.

@@ -101,7 +101,13 @@ impl Reporter {
 
     /// Adds a layer known by `key` and shown as `shown`, if it is not known yet.
     pub fn add(&self, key: &Digest, shown: &Digest, size: u64) {
-        self.shared.lock().board.add(key, shown, size);
+        let mut state = self.shared.lock();
+        let direction = state.board.direction();
+        if let Some(line) = state.board.add(key, shown, size)
+            && direction == Direction::Push
+        {
+            self.shared.tell_status(line, &line.status(direction));
+        }
     }
 
     /// Makes a layer known by another digest too.
@@ -178,6 +184,9 @@ impl Shared {
 
     /// Tells that a layer got into another state.
     fn tell(&self, line: &Line, direction: Direction) {
+        for status in line.passed() {
+            self.tell_status(line, status);
+        }
         let text = || format!("{}: {}", line.id, line.status(direction));
         match self.shown {
             Shown::Lines | Shown::Moving { and_lines: true } if line.is_finished() => {
@@ -190,6 +199,13 @@ impl Shared {
                 }
             }
             Shown::Nothing | Shown::Json | Shown::Moving { .. } => {}
+        }
+    }
+
+    /// What docker prints where stdout is no terminal: each status of a layer that is no progress.
+    fn tell_status(&self, line: &Line, status: &str) {
+        if matches!(self.shown, Shown::Lines | Shown::Moving { and_lines: true }) {
+            let _ = self.printer.line(format!("{}: {status}", line.id));
         }
     }
 
@@ -271,10 +287,12 @@ mod tests {
     #[test]
     fn scripts_find_dockers_lines_on_stdout() {
         let (out, error) = told(ProgressStyle::Auto, false, Direction::Pull);
-        assert_eq!(out, format!("{A}: Pull complete\n{B}: Already exists\n"));
+        let lines = ["Pulling fs layer", "Waiting", "Verifying Checksum", "Download complete", "Pull complete"];
+        let of_a: String = lines.map(|status| format!("{A}: {status}\n")).concat();
+        assert_eq!(out, format!("{of_a}{B}: Already exists\n"));
         assert_eq!(error, format!("{A}: Retrying in 2 seconds: connection reset\n"));
         let (out, _) = told(ProgressStyle::Plain, false, Direction::Push);
-        assert_eq!(out, format!("{A}: Pushed\n{B}: Layer already exists\n"));
+        assert_eq!(out, format!("{A}: Preparing\n{B}: Preparing\n{A}: Pushed\n{B}: Layer already exists\n"));
     }
 
     #[test]

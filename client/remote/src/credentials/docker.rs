@@ -12,8 +12,10 @@ use super::agent::Agent;
 use super::entry::{self, Document};
 use super::helper::{self, HelperName, Here, Runner};
 use super::keys::{is_for_registry, is_whole, key_of, namespaced};
+use super::origin::{self, TokenService};
 use super::replace::replace;
 use super::{Credential, CredentialError, CredentialSource};
+use crate::home::home_folder;
 
 /// The files of credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +32,16 @@ impl CredentialPaths {
     /// The files of whoever runs this: `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`, then podman's
     /// `$REGISTRY_AUTH_FILE`, `$XDG_RUNTIME_DIR/containers/auth.json` and `$XDG_CONFIG_HOME/containers/auth.json`.
     pub fn of_this_user() -> Result<Self, CredentialError> {
+        CredentialPaths::with_docker_in(None)
+    }
+
+    /// The same, with docker's file in this folder, whatever the variables say.
+    pub fn with_docker_in(folder: Option<&Path>) -> Result<Self, CredentialError> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = variable("HOME");
-        let docker = variable("DOCKER_CONFIG")
+        let home = home_folder();
+        let docker = folder
+            .map(Path::to_owned)
+            .or_else(|| variable("DOCKER_CONFIG"))
             .or_else(|| home.as_ref().map(|home| home.join(".docker")))
             .ok_or(CredentialError::NoHome)?
             .join("config.json");
@@ -60,9 +69,16 @@ pub enum Stored {
 pub struct DockerConfig {
     paths: CredentialPaths,
     document: Document,
+    /// What `DOCKER_AUTH_CONFIG` says; it wins over the files.
+    variable: Document,
+    /// Cove's own file of where tokens came from.
+    tokens: Option<PathBuf>,
     here: Here,
     agent: Option<Arc<Agent>>,
 }
+
+/// Docker's variable of credentials (docker ≥ 28.3): JSON with `auths`.
+const VARIABLE: &str = "DOCKER_AUTH_CONFIG";
 
 impl DockerConfig {
     /// Reads docker's file; one that does not exist is empty. Helpers are run by the agent that
@@ -70,7 +86,36 @@ impl DockerConfig {
     pub fn load(paths: CredentialPaths) -> Result<Self, CredentialError> {
         let document = read(&paths.docker)?;
         let here = Here { search: paths.helpers.clone() };
-        Ok(DockerConfig { paths, document, here, agent: Agent::of_this_process()? })
+        let agent = Agent::of_this_process()?;
+        Ok(DockerConfig { paths, document, variable: Document::default(), tokens: None, here, agent })
+    }
+
+    /// The same with what belongs to this user besides: `DOCKER_AUTH_CONFIG`, which is only read, and Cove's own file of
+    /// where identity tokens came from.
+    #[must_use]
+    pub fn of_this_user(mut self) -> Self {
+        self.tokens = origin::file_of_this_user();
+        match std::env::var(VARIABLE) {
+            Ok(text) => self.with_variable(&text),
+            Err(_) => self,
+        }
+    }
+
+    /// With the text of `DOCKER_AUTH_CONFIG`. One that cannot be read is told and counts as none, as for docker.
+    #[must_use]
+    pub fn with_variable(mut self, text: &str) -> Self {
+        match entry::read(text.as_bytes(), Path::new(VARIABLE)) {
+            Ok(document) => self.variable = document,
+            Err(error) => tracing::warn!("{error}"),
+        }
+        self
+    }
+
+    /// Keeps in this file where identity tokens came from.
+    #[must_use]
+    pub fn with_tokens(mut self, file: PathBuf) -> Self {
+        self.tokens = Some(file);
+        self
     }
 
     /// Has the helpers run by this agent.
@@ -96,6 +141,26 @@ impl DockerConfig {
     /// Keeps the credential as the file says: with the registry's helper, the general one, or in the file. What was
     /// kept for the registry before, under older forms of its key too, is replaced.
     pub fn store(&mut self, registry: &RegistryName, credential: &Credential) -> Result<Stored, CredentialError> {
+        self.store_from(registry, credential, None)
+    }
+
+    /// The same for what a token service gave: an identity token will be sent to that one only.
+    pub fn store_from(
+        &mut self,
+        registry: &RegistryName,
+        credential: &Credential,
+        service: Option<&TokenService>,
+    ) -> Result<Stored, CredentialError> {
+        let bound = match (credential, service) {
+            (Credential::IdentityToken { token, .. }, Some(service)) => Some((token.as_str(), service)),
+            _ => None,
+        };
+        // A folder that cannot be written to does not keep anybody from logging in.
+        if let Some(tokens) = &self.tokens
+            && let Err(error) = origin::remember(tokens, registry, bound)
+        {
+            tracing::warn!("the token is not bound to the service that gave it: {error}");
+        }
         let key = key_of(registry);
         let helper = helper_for(&self.document, registry)?;
         let kept_by_helper = match &helper {
@@ -120,12 +185,17 @@ impl DockerConfig {
     pub fn erase(&mut self, registry: &RegistryName) -> Result<bool, CredentialError> {
         let remove = |key: &str| is_for_registry(key, registry) && is_whole(key);
         let mut had = false;
-        if let Some(helper) = helper_for(&self.document, registry)? {
-            had = helper::erase(self.runner(), &helper, key_of(registry))?;
-        }
+        // The file first: a helper that fails must not keep what stands there in plain text.
+        let helper = helper_for(&self.document, registry);
         if self.paths.docker.exists() {
-            had |= replace(&self.paths.docker, |text, path| entry::without_entries(text, path, remove))?;
+            had = replace(&self.paths.docker, |text, path| entry::without_entries(text, path, remove))?;
             self.document = read(&self.paths.docker)?;
+        }
+        if let Some(tokens) = &self.tokens {
+            origin::remember(tokens, registry, None)?;
+        }
+        if let Some(helper) = helper? {
+            had |= helper::erase(self.runner(), &helper, key_of(registry))?;
         }
         Ok(had)
     }
@@ -153,6 +223,9 @@ impl DockerConfig {
         registry: &RegistryName,
         repository: Option<&RepositoryName>,
     ) -> Result<Option<Credential>, CredentialError> {
+        if let Some(found) = self.look_in(&self.variable, Path::new(VARIABLE), registry, repository)? {
+            return Ok(Some(found));
+        }
         if let Some(found) = self.look_in(&self.document, &self.paths.docker, registry, repository)? {
             return Ok(Some(found));
         }
@@ -180,7 +253,9 @@ impl DockerConfig {
         registry: &RegistryName,
         repository: Option<&RepositoryName>,
     ) -> Result<Option<Credential>, CredentialError> {
-        if let Some(helper) = helper_for(document, registry)?
+        // A variable names no programs to run.
+        let helper = if path == Path::new(VARIABLE) { None } else { helper_for(document, registry)? };
+        if let Some(helper) = helper
             && let Some(found) = helper::get(self.runner(), &helper, key_of(registry))?
         {
             return Ok(Some(found));
@@ -205,6 +280,13 @@ impl DockerConfig {
 }
 
 impl CredentialSource for DockerConfig {
+    fn token_service(&self, registry: &RegistryName, token: &str) -> Result<Option<TokenService>, CredentialError> {
+        match &self.tokens {
+            Some(tokens) => origin::find(tokens, registry, token),
+            None => Ok(None),
+        }
+    }
+
     fn find(&self, registry: &RegistryName) -> Result<Option<Credential>, CredentialError> {
         self.look_up(registry, None)
     }

@@ -8,6 +8,7 @@ mod docker;
 mod entry;
 mod helper;
 mod keys;
+mod origin;
 mod replace;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use cove_oci::{RegistryName, RepositoryName};
 
 pub use agent::{AGENT_VARIABLE, Agent, AgentServer};
 pub use docker::{CredentialPaths, DockerConfig, Stored};
+pub use origin::TokenService;
 
 /// What proves to a registry who we are.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,7 +30,9 @@ pub enum Credential {
         /// Its password.
         password: String,
     },
-    /// A refresh token of the registry's token service: sent as `grant_type=refresh_token`, never as a password.
+    /// A refresh token of the registry's token service: sent as `grant_type=refresh_token`. A service that knows no such
+    /// form (400, 404, 405) is asked by GET with the token as the password, as containerd does and docker does not: some
+    /// cloud registries take it in no other way.
     IdentityToken {
         /// The account it was given to, where known.
         username: Option<String>,
@@ -67,6 +71,12 @@ impl fmt::Debug for Credential {
 pub trait CredentialSource: Send + Sync {
     /// The credential for the registry as a whole.
     fn find(&self, registry: &RegistryName) -> Result<Option<Credential>, CredentialError>;
+
+    /// Which token service gave this identity token, where that is known: it must not be sent to another one.
+    fn token_service(&self, registry: &RegistryName, token: &str) -> Result<Option<TokenService>, CredentialError> {
+        let _ = (registry, token);
+        Ok(None)
+    }
 
     /// The credential for one repository: podman's file may have one for a namespace of the registry. Prefer this
     /// where a repository is known.
@@ -153,8 +163,8 @@ pub enum CredentialError {
     /// The process that runs helpers for us does not answer as it should.
     #[error("the process that runs credential helpers outside of the user namespace does not answer: {0}")]
     Agent(std::io::Error),
-    /// Neither DOCKER_CONFIG nor HOME says where the file lies.
-    #[error("there is no place for credentials: set HOME or DOCKER_CONFIG")]
+    /// Neither DOCKER_CONFIG nor HOME nor the user's entry in `/etc/passwd` says where the file lies.
+    #[error("there is no place for credentials: set HOME or DOCKER_CONFIG, or use --config")]
     NoHome,
     /// A file cannot be read or written.
     #[error(transparent)]

@@ -102,6 +102,8 @@ fn renamed(folder: &Path, target: &Path, text: &[u8]) -> io::Result<()> {
 
 fn in_place(target: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = fs_err::OpenOptions::new().read(true).write(true).open(target)?;
+    // Before there is a secret in it. A file of somebody else's keeps its mode.
+    let _ = file.file().set_permissions(std::fs::Permissions::from_mode(0o600));
     let mut old = Vec::new();
     file.read_to_end(&mut old)?;
     file.seek(SeekFrom::Start(0))?;
@@ -112,6 +114,5 @@ fn in_place(target: &Path, text: &[u8]) -> io::Result<()> {
         file.write_all(&old)?;
         file.set_len(old.len() as u64)?;
     }
-    let _ = file.file().set_permissions(std::fs::Permissions::from_mode(0o600));
     written
 }

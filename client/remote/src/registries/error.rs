@@ -49,7 +49,18 @@ impl RegistriesError {
     }
 
     pub(super) fn value(origin: impl ToString, key: impl ToString, value: &str, expected: &'static str) -> Self {
-        RegistriesError::Value { origin: origin.to_string(), key: key.to_string(), value: value.to_owned(), expected }
+        let value = without_userinfo(value);
+        RegistriesError::Value { origin: origin.to_string(), key: key.to_string(), value, expected }
+    }
+}
+
+/// An address as messages show it: what stands before an `@` may be a password.
+fn without_userinfo(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    match rest.rsplit_once('@') {
+        Some((_, rest)) if scheme.is_empty() => format!("…@{rest}"),
+        Some((_, rest)) => format!("{scheme}://…@{rest}"),
+        None => text.to_owned(),
     }
 }
 

@@ -89,12 +89,18 @@ pub struct PrefixRewrite {
 }
 
 impl Host {
-    /// The host's own name: credentials for it lie under this name, never under that of the registry it mirrors.
+    /// The host's own name: credentials for it lie under this name, never under that of the registry it answers for.
+    /// `None` where its address is no registry's name (`a_b.example.com`, `example.com.`): it has no credentials then.
     pub fn name(&self) -> Option<RegistryName> {
-        let host = self.base.host_str()?;
-        match self.base.port() {
-            Some(port) => format!("{host}:{port}").parse().ok(),
-            None => host.parse().ok(),
+        name_of(&self.base)
+    }
+
+    /// Under which name the host's credentials and settings lie: the registry's where it is the registry itself, its
+    /// own where it is a mirror or where the registry was moved to.
+    pub(crate) fn name_for(&self, registry: &RegistryName) -> Option<RegistryName> {
+        match is_home(&self.base, registry) {
+            true => Some(registry.clone()),
+            false => self.name(),
         }
     }
 
@@ -128,6 +134,26 @@ impl Host {
         let mut host = Host { plain_http_fallback: false, ..self.clone() };
         host.base.set_scheme("http").ok()?;
         Some(host)
+    }
+}
+
+/// The name that a registry at this address has.
+pub(super) fn name_of(base: &Url) -> Option<RegistryName> {
+    let host = base.host_str()?;
+    match base.port() {
+        Some(port) => format!("{host}:{port}").parse().ok(),
+        None => host.parse().ok(),
+    }
+}
+
+/// Whether an address is where the registry's own name leads.
+pub(super) fn is_home(base: &Url, registry: &RegistryName) -> bool {
+    // Docker Hub's registry and its search lie on two hosts, and both names are read as the one that is kept.
+    let usual = if base.scheme() == "http" { 80 } else { 443 };
+    let same_port = base.port() == registry.port() || base.port_or_known_default() == registry.port().or(Some(usual));
+    match registry.is_docker_hub() {
+        true => name_of(base).is_some_and(|name| name.is_docker_hub()),
+        false => base.host_str().is_some_and(|host| host.trim_matches(['[', ']']) == registry.host()) && same_port,
     }
 }
 

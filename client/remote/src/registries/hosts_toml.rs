@@ -192,7 +192,9 @@ fn address(text: &str, override_path: bool, path: &Path) -> Result<Url, Registri
     let bad = || RegistriesError::value(path.display(), "host", text, "the address of a host, as in https://HOST:PORT");
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     let url = Url::parse(&with_scheme).map_err(|_| bad())?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || url.query().is_some() {
+    // Credentials do not belong here, and would go to everybody who reads the configuration.
+    let has_userinfo = !url.username().is_empty() || url.password().is_some();
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || url.query().is_some() || has_userinfo {
         return Err(bad());
     }
     let given = url.path().trim_end_matches('/');

@@ -37,6 +37,7 @@ use url::Url;
 use certificates::{Certificates, folders_of};
 use cove_toml::CoveToml;
 use daemon_json::DaemonJson;
+use host::{is_home, name_of};
 use hosts_toml::{HostSettings, HostsToml};
 use insecure::{Insecure, is_loopback};
 use registries_conf::{MirrorUse, RegistriesConf, Table};
@@ -123,6 +124,24 @@ impl Registries {
         access: Access,
     ) -> Result<Vec<Host>, RegistriesError> {
         self.hosts_of(registry, Some(repository), access)
+    }
+
+    /// The registry where its own name says, whatever is configured of other places for it: this is where one logs in.
+    ///
+    /// Blocks as [`Registries::hosts`] does.
+    pub fn home(&self, registry: &RegistryName) -> Result<Host, RegistriesError> {
+        let mut host = self.described(Some(registry), root_of(registry)?, Capabilities::ALL)?;
+        if let Some(file) = self.hosts_toml(registry)?
+            && file.server.as_ref().is_none_or(|server| is_home(server, registry))
+        {
+            host.base = file.server.unwrap_or(host.base);
+            apply(&file.server_settings, &mut host);
+        }
+        let is_here = |table: &&Table| table.location.as_ref().is_none_or(|location| location.registry == *registry);
+        let table = self.conf.table(registry, None).filter(is_here);
+        let may = self.settings(registry).insecure != Some(false);
+        allow_insecure(may && table.is_some_and(|table| table.insecure), &mut host);
+        Ok(host)
     }
 
     /// Whether the configuration lets the registry send us to this address for a token, with our credential: the
@@ -229,32 +248,45 @@ impl Registries {
     ) -> Result<Host, RegistriesError> {
         if let Some(file) = file {
             let base = file.server.clone().map_or_else(|| root_of(registry), Ok)?;
-            let mut host = self.described(registry, base, Capabilities::ALL)?;
+            let mut host = self.placed(registry, base)?;
             apply(&file.server_settings, &mut host);
             return Ok(host);
         }
         let location = table.and_then(|table| table.location.as_ref());
         let base = root_of(location.map_or(registry, |location| &location.registry))?;
-        let mut host = self.described(registry, base, Capabilities::ALL)?;
+        let moved = name_of(&base).filter(|_| !is_home(&base, registry));
+        let may = self.settings(moved.as_ref().unwrap_or(registry)).insecure != Some(false);
+        let mut host = self.placed(registry, base)?;
         host.rewrite = location.and_then(|location| location.rewrite.clone());
-        let may = self.settings(registry).insecure != Some(false);
         allow_insecure(may && table.is_some_and(|table| table.insecure), &mut host);
         Ok(host)
     }
 
-    fn mirror(&self, base: Url) -> Result<Host, RegistriesError> {
-        let mut host = bare(base, Capabilities::MIRROR);
-        if let Some(name) = host.name() {
-            host = self.described(&name, host.base, Capabilities::MIRROR)?;
+    /// The registry at an address. Moved to another host it is that host, with what is configured of that one: what is
+    /// meant for the registry's own host (certificates, headers, leniency) is not for whoever stands in for it.
+    fn placed(&self, registry: &RegistryName, base: Url) -> Result<Host, RegistriesError> {
+        match is_home(&base, registry) {
+            true => self.described(Some(registry), base, Capabilities::ALL),
+            false => self.described(name_of(&base).as_ref(), base, Capabilities::ALL),
         }
+    }
+
+    fn mirror(&self, base: Url) -> Result<Host, RegistriesError> {
+        let mut host = self.described(name_of(&base).as_ref(), base, Capabilities::MIRROR)?;
         host.is_mirror = true;
         Ok(host)
     }
 
-    /// A host with what is configured under its own name.
-    fn described(&self, name: &RegistryName, base: Url, capabilities: Capabilities) -> Result<Host, RegistriesError> {
-        let settings = self.settings(name);
+    /// A host with what is configured under its own name, if it has one.
+    fn described(
+        &self,
+        name: Option<&RegistryName>,
+        base: Url,
+        capabilities: Capabilities,
+    ) -> Result<Host, RegistriesError> {
         let mut host = bare(base, capabilities);
+        let Some(name) = name else { return Ok(host) };
+        let settings = self.settings(name);
         if settings.plain_http == Some(true) {
             let _ = host.base.set_scheme("http"); // from https: always possible
         }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::home::home_folder;
+
 /// The files and variables that say what is known of registries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigPaths {
@@ -37,7 +39,7 @@ impl ConfigPaths {
     pub fn of_this_user() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
-        let home = variable("HOME").map(PathBuf::from);
+        let home = home_folder();
         let config = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(".config")));
         let user = |path: &str| config.as_ref().map(|config| config.join(path));
         let system = |path: &str| Some(PathBuf::from("/etc").join(path));

@@ -91,6 +91,7 @@ pub fn quick() -> Patience {
         connect: Duration::from_secs(5),
         headers: Duration::from_secs(2),
         idle: Duration::from_millis(500),
+        whole: Duration::from_secs(3),
         commit: Duration::from_secs(5),
         requests_at_once: 8,
     }
