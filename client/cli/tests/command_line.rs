@@ -36,8 +36,10 @@ Aliases:
   cove image rm, cove image remove, cove rmi
 
 Options:
-  -f, --force      Force removal of the image
-      --no-prune   Do not delete untagged parents
+  -f, --force             Force removal of the image
+      --no-prune          Do not delete untagged parents
+      --platform string   Remove only the image of this platform,
+                          'os[/arch[/variant]]', from what the name stands for
 ";
     assert_eq!(home.ok(&["rmi", "--help"]), expected);
     let of_image = home.ok(&["image", "rm", "--help"]);
