@@ -3,31 +3,15 @@
 
 mod common;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use common::{Cove, Fake, Memory, PASSWORD, Steps, client, noise, password, read, reply, repository, tag};
-use cove_oci::{Digest, ManifestReference, media_type};
+use common::{Cove, Fake, Journal, Memory, PASSWORD, Steps, client, noise, password, read, reply, repository, tag};
+use cove_oci::{ManifestReference, media_type};
 use cove_remote::{Access, Credential, Login, NoCredentials};
-use cove_transfer::{CopyOptions, Kind, Origin, Placed, Platforms, Silent, Source, Step, Target, UploadJournal, copy};
+use cove_transfer::{CopyOptions, Kind, Placed, Platforms, Silent, Source, Step, Target, UploadJournal, copy};
 
 fn everything() -> CopyOptions {
     CopyOptions { platforms: Platforms::All, blobs_at_once: 8 }
-}
-
-#[derive(Default)]
-struct Journal(Mutex<HashMap<Digest, String>>);
-
-impl UploadJournal for Journal {
-    fn find(&self, _: &Origin, blob: &Digest) -> Option<String> {
-        self.0.lock().unwrap().get(blob).cloned()
-    }
-    fn remember(&self, _: &Origin, blob: &Digest, url: &str) {
-        self.0.lock().unwrap().insert(blob.clone(), url.to_owned());
-    }
-    fn forget(&self, _: &Origin, blob: &Digest) {
-        self.0.lock().unwrap().remove(blob);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

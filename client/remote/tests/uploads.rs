@@ -3,30 +3,14 @@
 
 mod common;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use common::{Fake, Memory, client, noise, password, reply, repository};
-use cove_oci::{Descriptor, Digest, media_type};
+use common::{Fake, Journal, Memory, client, noise, password, reply, repository};
+use cove_oci::{Descriptor, media_type};
 use cove_remote::{Access, NoCredentials};
-use cove_transfer::{Origin, Placed, Silent, Target, UploadJournal};
+use cove_transfer::{Origin, Placed, Silent, Target};
 
 const SIZE: usize = 2_000_000;
-
-#[derive(Default)]
-struct Journal(Mutex<HashMap<Digest, String>>);
-
-impl UploadJournal for Journal {
-    fn find(&self, _: &Origin, blob: &Digest) -> Option<String> {
-        self.0.lock().unwrap().get(blob).cloned()
-    }
-    fn remember(&self, _: &Origin, blob: &Digest, url: &str) {
-        self.0.lock().unwrap().insert(blob.clone(), url.to_owned());
-    }
-    fn forget(&self, _: &Origin, blob: &Digest) {
-        self.0.lock().unwrap().remove(blob);
-    }
-}
 
 /// A blob, and the journal of an earlier command that began to send it to `/old`.
 fn left_behind(registry: &Fake) -> (Memory, Descriptor, Arc<Journal>) {

@@ -19,7 +19,7 @@ use cove_server::blobs::{BlobStore, Folder};
 use cove_server::metadata::{MetadataStore, Policy, Visibility};
 use cove_server::routes::router;
 use cove_server::state::{Behaviour, Server};
-use cove_transfer::{ByteStream, Error, Kind, Origin, Placed, Progress, Side, Source, Step, Target};
+use cove_transfer::{ByteStream, Error, Kind, Origin, Placed, Progress, Side, Source, Step, Target, UploadJournal};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method, Uri};
 use tokio::net::TcpListener;
@@ -395,4 +395,20 @@ pub fn manifest() -> (Descriptor, String) {
         serde_json::to_string(&config).unwrap()
     );
     (Descriptor::new(media_type::OCI_MANIFEST, digest(json.as_bytes()), json.len() as u64), json)
+}
+
+/// Remembers uploads as a store does, in memory.
+#[derive(Default)]
+pub struct Journal(pub Mutex<HashMap<Digest, String>>);
+
+impl UploadJournal for Journal {
+    fn find(&self, _: &Origin, blob: &Digest) -> Option<String> {
+        self.0.lock().unwrap().get(blob).cloned()
+    }
+    fn remember(&self, _: &Origin, blob: &Digest, url: &str) {
+        self.0.lock().unwrap().insert(blob.clone(), url.to_owned());
+    }
+    fn forget(&self, _: &Origin, blob: &Digest) {
+        self.0.lock().unwrap().remove(blob);
+    }
 }
