@@ -20,6 +20,9 @@ pub(crate) struct ImageRecord {
     /// The index that it came with, if no name stands for that: loaded without one, or the name has moved on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) index: Option<IndexRecord>,
+    /// It came without a name: it stands for itself, whether or not an index lists it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) nameless: bool,
     /// When it was stored first, RFC 3339.
     pub(crate) added: String,
 }
@@ -173,6 +176,11 @@ impl Catalogue {
         self.listing(id).next().is_some() || indexes.any(|index| index.images.contains(id))
     }
 
+    /// Whether an image belongs to what others stand for, and does not stand for itself besides.
+    pub(crate) fn only_listed(&self, id: &Digest) -> bool {
+        self.lists(id) && !self.image(id).is_some_and(|image| image.nameless)
+    }
+
     /// The references of indexes that list an image beside their main one.
     pub(crate) fn listing<'a>(&'a self, id: &'a Digest) -> impl Iterator<Item = &'a ReferenceRecord> {
         self.references.iter().filter(move |reference| reference.images.contains(id))
@@ -180,7 +188,7 @@ impl Catalogue {
 
     /// Whether an image stands for itself in lists: one that only belongs to what another stands for does not.
     pub(crate) fn is_shown(&self, id: &Digest) -> bool {
-        self.references_of(id).any(|reference| reference.reference.tag().is_some()) || !self.lists(id)
+        self.references_of(id).any(|reference| reference.reference.tag().is_some()) || !self.only_listed(id)
     }
 
     /// Every layer folder that a record names.

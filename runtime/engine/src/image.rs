@@ -69,7 +69,7 @@ impl Image {
         let (tags, digests) = (named(true), named(false));
         let tagged = references.iter().filter(|found| found.reference.tag().is_some());
         let last_tag = tagged.map(|found| found.updated.clone()).max();
-        let is_listed = catalogue.lists(&record.id);
+        let is_listed = catalogue.only_listed(&record.id);
         Ok(Image { record, config, manifest, layers, tags, digests, last_tag, is_listed })
     }
 

@@ -68,8 +68,9 @@ pub(crate) fn publish(work: &Work, root: &Descriptor) -> Result<(), Error> {
     let names = names(work, &catalogue, &main, platform.as_ref(), &index)?;
     for record in &mut records {
         // Without a name, the image itself holds on to the index.
-        if record.id == main && names.is_empty() && !index.content.is_empty() {
-            record.index = Some(index.clone());
+        if record.id == main && names.is_empty() {
+            record.nameless = true;
+            record.index = Some(index.clone()).filter(|index| !index.content.is_empty());
         }
     }
     write(work, &catalogue, &records, names)?;
@@ -178,7 +179,15 @@ fn place_image(work: &Work, session: &Session, expected: &Expected) -> Result<Im
     let raw = !work.options.from_registry && is_raw(manifest);
     let form = ManifestRecord { manifest: descriptor, layers: manifest.layers().to_vec(), raw };
     let config = config_blob.clone();
-    Ok(ImageRecord { id: config.digest.clone(), config, layers, manifests: vec![form], index: None, added: now() })
+    Ok(ImageRecord {
+        id: config.digest.clone(),
+        config,
+        layers,
+        manifests: vec![form],
+        index: None,
+        nameless: false,
+        added: now(),
+    })
 }
 
 /// Gives each layer its folder, lowest first: one that needs those below is completed from them.
@@ -328,6 +337,7 @@ pub(crate) fn name_blob(places: &crate::Places, from: &Path, digest: &Digest) ->
 fn merge(work: &Work, catalogue: &Catalogue, new: &mut ImageRecord) {
     let Some(old) = catalogue.image(&new.id).cloned() else { return };
     new.added = old.added;
+    new.nameless = old.nameless;
     // What is mounted stays as it is.
     let is_mounted = work.store.mounted_at(&new.id).is_some();
     if is_mounted || old.layers.iter().all(|layer| layer.one_id == work.one_id()) {

@@ -35,6 +35,15 @@ struct Leaving {
     /// Images that go unless a name or an index is left for them: the one that was asked for, and those of other
     /// platforms that its names stood for too.
     images: Vec<Digest>,
+    /// Those of them that were asked for.
+    asked: HashSet<Digest>,
+}
+
+impl Leaving {
+    fn ask_for(&mut self, id: Digest) {
+        self.images.push(id.clone());
+        self.asked.insert(id);
+    }
 }
 
 /// What was removed.
@@ -124,7 +133,9 @@ impl Store {
             }
             None => {
                 let short = || id.hex()[..12].to_owned();
-                if let (true, Some(name)) = (left.is_empty(), catalogue.listing(&id).next()) {
+                if let (true, Some(name)) =
+                    (left.is_empty() && catalogue.only_listed(&id), catalogue.listing(&id).next())
+                {
                     return Err(Error::OfIndex { id: short(), name: name.reference.familiar() });
                 }
                 if !is_single(&left) && !options.force {
@@ -137,7 +148,7 @@ impl Store {
             }
         }
         if left.is_empty() {
-            leaving.images.push(id);
+            leaving.ask_for(id);
         }
         let trash = self.delete(&mut leaving)?;
         drop(lock);
@@ -172,7 +183,16 @@ impl Store {
             next += 1;
             let is_named = catalogue.references_of(&id).next().is_some() || catalogue.lists(&id);
             let Some(at) = catalogue.images.iter().position(|image| image.id == id) else { continue };
-            if is_named || self.mounted_at(&id).is_some() {
+            let asked = leaving.asked.contains(&id);
+            if self.mounted_at(&id).is_some() || (catalogue.images[at].nameless && !asked) {
+                continue;
+            }
+            if is_named {
+                // It goes on belonging to an index, and no longer stands for itself.
+                if catalogue.images[at].nameless {
+                    catalogue.images[at].nameless = false;
+                    record::write(&self.places.image(&id), &catalogue.images[at])?;
+                }
                 continue;
             }
             let image = catalogue.images.swap_remove(at);
@@ -217,7 +237,8 @@ impl Store {
             let (platform, other) = (Box::new(platform.clone()), other.reference.familiar());
             return Err(Error::PlatformInUse { name: shown, platform, other });
         }
-        let mut leaving = Leaving { removed: Vec::new(), images: vec![chosen.clone()] };
+        let mut leaving = Leaving::default();
+        leaving.ask_for(chosen.clone());
         let mut changes = Changes::new(&self.places);
         let mut ending = Vec::new();
         for record in own.into_iter().chain(other) {
@@ -257,14 +278,15 @@ impl Store {
         for image in &chosen {
             let mut left = names.remove(image.id()).unwrap_or_default();
             // Somebody may have named it meanwhile, or an index that it belongs to.
-            let is_wanted = || catalogue.lists(image.id()) || left.iter().any(|reference| reference.tag().is_some());
+            let is_wanted =
+                || catalogue.only_listed(image.id()) || left.iter().any(|reference| reference.tag().is_some());
             if (!filter.all && is_wanted()) || self.mounted_at(image.id()).is_some() {
                 continue;
             }
             for reference in left.clone() {
                 self.untag(&reference, &mut left, &mut leaving)?;
             }
-            leaving.images.push(image.id().clone());
+            leaving.ask_for(image.id().clone());
         }
         let trash = self.delete(&mut leaving)?;
         drop(lock);

@@ -395,6 +395,31 @@ async fn images_of_other_platforms_go_with_the_last_name_that_has_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_came_without_a_name_stands_for_itself() {
+    let (_folder, store) = store();
+    let world = world(&["linux/amd64", "linux/arm64"], false, "");
+    let ids = |store: &Store| store.images().unwrap().iter().map(|image| image.id().clone()).collect::<Vec<_>>();
+    let named = world.archive(Some("app"), &[]);
+    load(&store, &named, None).await.unwrap();
+    assert_eq!(ids(&store), [world.id(0)]);
+    let loaded = load(&store, &world.archive(None, &[0]), None).await.unwrap();
+    assert_eq!(loaded, [cove_engine::Loaded::Id(world.id(1))]);
+    assert_eq!(ids(&store).len(), 2, "it is listed, though the index of another name lists it too");
+    assert!(found(&store, world.id(1).hex()).image.is_dangling());
+    store.remove("app", &defaults(), RemoveOptions::default()).unwrap();
+    assert_eq!(ids(&store), [world.id(1)], "and does not go with that name");
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+
+    // What prune takes of it is that it stands for itself: the name's index still has it.
+    load(&store, &named, None).await.unwrap();
+    assert_eq!(ids(&store).len(), 2);
+    store.prune(&PruneFilter::default()).unwrap();
+    assert_eq!((ids(&store), architectures(&store, "app").len()), (vec![world.id(0)], 2));
+    store.remove("app", &defaults(), RemoveOptions::default()).unwrap();
+    is_empty(&store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_index_without_a_name_gets_one_by_its_id() {
     let (_folder, store) = store();
     let world = world(&["linux/amd64", "linux/arm64"], false, "");
