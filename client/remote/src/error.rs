@@ -150,6 +150,14 @@ pub enum Error {
         /// What failed.
         reason: String,
     },
+    /// The server answers in plain text where TLS was spoken.
+    #[error(
+        "`{url}`: http: server gave HTTP response to HTTPS client; if you trust the way to it, name the registry in `insecure-registries` of cove.toml or of docker's daemon.json"
+    )]
+    NotTls {
+        /// What was asked.
+        url: ShownUrl,
+    },
     /// The server wants to know by a certificate who asks.
     #[error("`{url}` does not take the client certificate, or wants one: {reason}; {SHOW_CERTIFICATE}")]
     ClientCertificate {
@@ -370,6 +378,7 @@ impl Error {
             Error::Unauthorized { .. } | Error::Login { .. } => Kind::Unauthorized,
             Error::Unreachable { .. }
             | Error::Untrusted { .. }
+            | Error::NotTls { .. }
             | Error::ClientCertificate { .. }
             | Error::Proxy { .. }
             | Error::Broken { .. } => Kind::Unreachable,

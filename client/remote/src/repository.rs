@@ -125,7 +125,9 @@ impl Inner {
         tracing::debug!(%error, "a mirror failed; the next host is asked");
         match error {
             // Nobody gets an answer there, and each new attempt would cost its time-out.
-            Error::Unreachable { .. } | Error::Untrusted { .. } => endpoint.shared.rest(&endpoint.host, None),
+            Error::Unreachable { .. } | Error::Untrusted { .. } | Error::NotTls { .. } => {
+                endpoint.shared.rest(&endpoint.host, None)
+            }
             Error::Unauthorized { .. } | Error::Login { .. } => {
                 endpoint.shared.rest(&endpoint.host, Some(&self.origin.repository));
             }

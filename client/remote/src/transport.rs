@@ -143,10 +143,16 @@ pub(crate) fn failure(url: &Url, proxy: Option<&Proxy>, error: reqwest::Error) -
     }
     let url = ShownUrl::from(url);
     match is_about_trust {
+        true if speaks_no_tls(&error) => Error::NotTls { url },
         true if wants_certificate(&error) => Error::ClientCertificate { url, reason },
         true => Error::Untrusted { url, reason },
         false => Error::Unreachable { url, reason },
     }
+}
+
+/// Whether what came in place of TLS is something else, in all likelihood plain http.
+fn speaks_no_tls(error: &(dyn StdError + 'static)) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
 }
 
 /// Whether a proxy, and not what is behind it, has failed. hyper-util has its tunnel's failures in a type that it does

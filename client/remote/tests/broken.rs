@@ -346,3 +346,14 @@ async fn a_stored_manifest_is_the_one_that_was_sent() {
         assert_eq!(target.put_manifest(&parsed, Some(&tag("x"))).await.is_ok(), fine);
     }
 }
+
+#[tokio::test]
+async fn a_server_without_tls_is_told_of_as_one() {
+    let server = Fake::start(|_, _| reply(200, &[], b"a file".to_vec())).await;
+    let client = client(Arc::new(NoCredentials));
+    let error = client.open(&format!("https://{}/file", server.name)).await.err().unwrap();
+    let text = error.to_string();
+    assert!(text.contains("server gave HTTP response to HTTPS client; "), "{text}");
+    assert!(text.contains("insecure-registries") && !text.contains("certificate"), "{text}");
+    assert!(client.open(&format!("http://{}/file", server.name)).await.is_ok());
+}

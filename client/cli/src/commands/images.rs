@@ -21,6 +21,9 @@ pub fn run(context: &Context, arguments: &Images) -> Result<(), Error> {
     }
     let look = Look { digests: arguments.digests, no_trunc: arguments.no_trunc };
     let images = store.images()?;
+    for broken in store.broken()? {
+        context.printer.note(format!("WARNING: an image cannot be listed: {broken}"));
+    }
     let chosen = images.iter().map(listed).filter_map(|image| choice.choose(image, &defaults)).collect();
     let rows = listing::rows(chosen, look, &defaults, now);
     let only = arguments.quiet.then_some("ID");

@@ -95,8 +95,22 @@ async fn pull(
     if !arguments.quiet {
         printer.line(format!("Digest: {}", copied.root.digest))?;
     }
+    warn_of_platform(context, arguments, store, reference);
     let was_stored = copied.blobs.values().any(|placed| matches!(placed, Placed::Stored(_)));
     Ok(!copied.was_up_to_date() && (was_stored || before != known_as(context, store, reference)))
+}
+
+/// An image that is no index is taken whatever it is for; whoever wanted another platform is told, in docker's words.
+fn warn_of_platform(context: &Context, arguments: &Pull, store: &Store, reference: &Reference) {
+    let Some(wanted) = &arguments.platform else { return };
+    let found = context.defaults().ok().and_then(|defaults| store.find(&reference.to_string(), &defaults).ok());
+    let Some(actual) = found.map(|found| found.image.config().platform()) else { return };
+    if !wanted.is(&actual) {
+        let name = reference.familiar();
+        context.printer.note(format!(
+            "WARNING: image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {actual}"
+        ));
+    }
 }
 
 /// The image that a name stands for now.
