@@ -196,6 +196,10 @@ fn helpers_that_do_not_do_their_work() {
             (Some("#!/bin/sh\necho the keyring is locked; exit 1"), "failed: the keyring is locked"),
             (Some("#!/bin/sh\nexit 3"), "failed: it ended without a message"),
         ] {
+            // A login with name and password only stores, and what `store` prints counts for nothing.
+            if words[0] == "login" && says.contains("JSON") {
+                continue;
+            }
             let helper = folder.join("docker-credential-fake");
             let _ = fs::remove_file(&helper);
             if let Some(script) = script {
