@@ -234,3 +234,18 @@ fn disk_usage_says_what_images_share() {
     let row = verbose.lines().find(|line| line.contains(&short(&one))).unwrap();
     assert!(row.split_whitespace().rev().take(4).eq(["0", "3B", "0B", "3B"]), "{row}");
 }
+
+#[test]
+fn an_image_whose_record_is_damaged_is_told_of() {
+    let (home, _, _) = filled();
+    let before = home.ok(&["images", "-q", "--no-trunc"]).lines().map(str::to_owned).collect::<Vec<_>>();
+    let id = before[0].strip_prefix("sha256:").unwrap();
+    let record = home.path().join("root/images").join(format!("{id}.json"));
+    std::fs::write(&record, b"{").unwrap();
+    let ended = home.run(&["images", "-q", "--no-trunc"]);
+    assert!(
+        ended.error.contains(&format!("WARNING: an image cannot be listed: the record `{}`", record.display())),
+        "{ended:?}"
+    );
+    assert!(!ended.out.contains(id), "{ended:?}");
+}

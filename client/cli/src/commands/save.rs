@@ -71,12 +71,13 @@ fn into_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Error
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A name that nobody can guess, made anew and never through a link, with mode 0600 as docker's.
-    let mut file = tempfile::Builder::new()
+    let file = tempfile::Builder::new()
         .prefix(&format!(".{name}."))
         .tempfile_in(folder)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
     remove_when_interrupted(file.path().to_owned())?;
-    write(file.as_file_mut())?;
+    // What fails is told with the name that was asked for.
+    write(&mut fs::File::from_parts(file.as_file().try_clone()?, path))?;
     file.persist(path)
         .map_err(|error| io::Error::new(error.error.kind(), format!("{}: {}", path.display(), error.error)))?;
     Ok(())
