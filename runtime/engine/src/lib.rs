@@ -10,6 +10,7 @@ mod changes;
 mod compress;
 pub mod decompress;
 mod delete;
+mod early_writing;
 mod error;
 mod image;
 mod index;

@@ -17,6 +17,7 @@ use cove_transfer::{Error as TransferError, Placed, Progress, Source, Target};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::catalogue::{Catalogue, LayerRecord, ReferenceRecord};
+use crate::early_writing::EarlyWriting;
 use crate::index::is_index;
 use crate::lease::{Lease, Staging};
 use crate::lock::PassingLock;
@@ -135,6 +136,7 @@ pub(crate) struct Session {
     pub(crate) staging: Staging,
     /// Opened before the first write, so that `syncfs` tells of every error since.
     pub(crate) disk: std::fs::File,
+    _early_writing: EarlyWriting,
     _root: Option<PassingLock>,
 }
 
@@ -222,7 +224,8 @@ impl Work {
         let lease = Lease::take(places)?;
         let staging = Staging::make(places)?;
         drop(lock);
-        let session = Arc::new(Session { lease, staging, disk, _root: root });
+        let early_writing = EarlyWriting::begin(&places.root)?;
+        let session = Arc::new(Session { lease, staging, disk, _early_writing: early_writing, _root: root });
         Ok(Arc::clone(self.state().session.insert(session)))
     }
 

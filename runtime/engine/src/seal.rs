@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::archive::NewManifest;
 use crate::catalogue::{Catalogue, CompressedRecord, ImageRecord, IndexRecord, ManifestRecord};
 use crate::compress::compress;
+use crate::early_writing::EarlyWriting;
 use crate::image::{self, Image};
 use crate::journal::Changes;
 use crate::lease::{Lease, Staging};
@@ -41,6 +42,7 @@ struct Work {
     lease: Arc<Lease>,
     staging: Staging,
     disk: std::fs::File,
+    _early_writing: EarlyWriting,
 }
 
 /// The layer that is being compressed, and how far it is.
@@ -130,7 +132,8 @@ impl Store {
         let images = images.collect::<Result<Vec<ImageRecord>, Error>>()?;
         lease.add(images.iter().flat_map(ImageRecord::blobs).map(|blob| blob.digest.as_str()))?;
         let staging = Staging::make(&self.places)?;
-        Ok(Work { store: self.clone(), lease: Arc::new(lease), staging, disk })
+        let early_writing = EarlyWriting::begin(&self.places.root)?;
+        Ok(Work { store: self.clone(), lease: Arc::new(lease), staging, disk, _early_writing: early_writing })
     }
 }
 

@@ -309,8 +309,10 @@ impl Peer for Limit {
         if self.copies { "limit-with-copies" } else { "limit" }
     }
 
-    fn prepare(&mut self, _row: Row, _content: &Content, _target: &Distribution) {
-        self.folder = Scratch::new("bench-limit");
+    fn prepare(&mut self, row: Row, _content: &Content, _target: &Distribution) {
+        if row == Row::Cold {
+            self.folder = Scratch::new("bench-limit");
+        }
     }
 
     fn measure(&mut self, row: Row, content: &Content, _target: &Distribution) -> Option<Measured> {

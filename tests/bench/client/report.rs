@@ -100,7 +100,9 @@ everyone has their turn with each row. Ratios are medians of the rounds' ratios.
 {table}
 - The content: {description}; pushed by docker to distribution's registry 3.1.2 on the loopback device.
 - **cove** is a release build. Stores are empty before the cold pull and before the image is loaded for the first push,
-  which goes to an empty registry. `sync -f` of the store belongs to the time of the rows that say so.
+  which goes to an empty registry. `sync -f` of the store belongs to the time of the rows that say so. Before each cold pull the
+  page cache is emptied (else ext4 spends many times a pull's time on passing over the inodes of the stores that were just removed),
+  then the registry's files are read once.
 - **skopeo** unpacks nothing: it copies to a layout folder, and for pushes from the archive.
 - **limit**: `curl | igzip -dc | tar -x` of all layers at once, then `sync -f`. **limit-with-copies**: the same, with the
   compressed layer kept in a file and sha256 of both sides, as cove must.

@@ -1,0 +1,3 @@
+//! `cove-runtime`: an OCI runtime with runc's command line.
+
+fn main() {}
