@@ -41,19 +41,22 @@ fn a_rule_for_everything_makes_the_earlier_ones_vain() {
 /// The kernel takes "a" with numbers for everything. That would open all devices where one was meant.
 #[test]
 fn any_type_with_a_number_means_both_types_and_no_more() {
-    let (allow_others, list) = exceptions(json!([{"allow": true, "type": "a", "major": 10, "minor": 229, "access": "rw"}])).unwrap();
+    let (allow_others, list) =
+        exceptions(json!([{"allow": true, "type": "a", "major": 10, "minor": 229, "access": "rw"}])).unwrap();
     assert!(!allow_others);
     assert_eq!(list[..2], ["b 10:229 rw", "c 10:229 rw"]);
 }
 
 #[test]
 fn uses_of_a_device_add_up_and_are_taken_away() {
-    let rule = |allow: bool, access: &str| json!({"allow": allow, "type": "b", "major": 8, "minor": 0, "access": access});
+    let rule =
+        |allow: bool, access: &str| json!({"allow": allow, "type": "b", "major": 8, "minor": 0, "access": access});
     let (_, list) = exceptions(json!([rule(true, "r"), rule(true, "w")])).unwrap();
     assert_eq!(list[0], "b 8:0 rw");
     let (_, list) = exceptions(json!([rule(true, "rwm"), rule(false, "w")])).unwrap();
     assert_eq!(list[0], "b 8:0 rm");
-    let (_, list) = exceptions(json!([rule(true, "rw"), {"allow": false, "type": "b", "major": 8, "access": "rwm"}])).unwrap();
+    let (_, list) =
+        exceptions(json!([rule(true, "rw"), {"allow": false, "type": "b", "major": 8, "access": "rwm"}])).unwrap();
     assert!(!list.iter().any(|line| line.starts_with("b 8:")));
 }
 

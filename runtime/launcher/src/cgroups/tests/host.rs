@@ -132,8 +132,17 @@ fn the_limits_are_those_that_runc_sets() {
     let mut devices: Vec<&str> = list.lines().collect();
     devices.sort_unstable();
     let expected = [
-        "b *:* m", "b 8:0 r", "c *:* m", "c 136:* rwm", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm",
-        "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm",
+        "b *:* m",
+        "b 8:0 r",
+        "c *:* m",
+        "c 136:* rwm",
+        "c 1:3 rwm",
+        "c 1:5 rwm",
+        "c 1:7 rwm",
+        "c 1:8 rwm",
+        "c 1:9 rwm",
+        "c 5:0 rwm",
+        "c 5:2 rwm",
     ];
     assert_eq!(devices, expected);
 }

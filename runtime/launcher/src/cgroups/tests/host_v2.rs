@@ -42,7 +42,8 @@ fn is_within(name: &str) -> bool {
 #[allow(unsafe_code)]
 fn clone_into(folder: BorrowedFd<'_>, device: Option<&std::ffi::CStr>) -> Pid {
     let mut arguments = [0_u64; 11];
-    arguments[0] = libc::CLONE_INTO_CGROUP as u64;
+    // CLONE_INTO_CGROUP, which is too large for the type that the crate libc gives it.
+    arguments[0] = 1 << 33;
     arguments[4] = libc::SIGCHLD as u64;
     arguments[10] = u64::try_from(folder.as_raw_fd()).unwrap();
     // SAFETY: without CLONE_VM it is a fork, and the child makes system calls only.
@@ -50,6 +51,7 @@ fn clone_into(folder: BorrowedFd<'_>, device: Option<&std::ffi::CStr>) -> Pid {
     if child == 0 {
         // SAFETY: as above.
         unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             if let Some(device) = device {
                 libc::_exit(i32::from(libc::open(device.as_ptr(), libc::O_RDONLY) < 0));
             }
@@ -138,7 +140,8 @@ fn devices_that_are_not_allowed_cannot_be_opened() {
     if !is_within("devices_that_are_not_allowed_cannot_be_opened") {
         return;
     }
-    let rule = |allow: bool| json!({"devices": [{"allow": allow, "type": "c", "major": 1, "minor": 11, "access": "r"}]});
+    let rule =
+        |allow: bool| json!({"devices": [{"allow": allow, "type": "c", "major": 1, "minor": 11, "access": "r"}]});
     let boxed = Boxed::create("v2-devices", &resources(rule(false)));
     let opens = |device: &std::ffi::CStr| {
         let child = clone_into(boxed.cgroups.entrance().unwrap().folder_v2().unwrap(), Some(device));

@@ -146,7 +146,8 @@ fn without_swap_accounting_no_limit_of_memory_is_no_error() {
     let imitation = Imitation::v1(&files);
     let written = imitation.update("/box", &resources(json!({"memory": {"limit": -1}}))).unwrap();
     assert_eq!(written, ["memory/box/memory.limit_in_bytes=-1"]);
-    let error = imitation.update("/box", &resources(json!({"memory": {"limit": 1, "swap": 2}}))).unwrap_err().to_string();
+    let error =
+        imitation.update("/box", &resources(json!({"memory": {"limit": 1, "swap": 2}}))).unwrap_err().to_string();
     let lines: Vec<&str> = error.lines().collect();
     assert!(lines[0].starts_with("failed to write \"2\": write /"), "{error}");
     assert!(lines[0].ends_with("memory.memsw.limit_in_bytes: no such file or directory"), "{error}");
@@ -168,7 +169,8 @@ fn an_update_raises_swap_before_memory_and_lowers_it_after() {
 
 #[test]
 fn older_and_newer_kernels_name_weights_and_pages_differently() {
-    let mut files: Vec<&str> = FILES.into_iter().filter(|file| !file.contains("bfq") && !file.contains("rsvd")).collect();
+    let mut files: Vec<&str> =
+        FILES.into_iter().filter(|file| !file.contains("bfq") && !file.contains("rsvd")).collect();
     files.extend(["blkio.weight", "blkio.weight_device"]);
     let limits = resources(json!({
         "blockIO": {"weight": 500, "weightDevice": [{"major": 8, "minor": 0, "weight": 600}]},
@@ -192,7 +194,9 @@ fn an_update_leaves_alone_what_it_does_not_speak_of() {
 fn an_update_of_devices_denies_nothing_that_stays_allowed() {
     let imitation = Imitation::v1(&FILES);
     imitation.put("devices/box/devices.list", "c *:* m\nb *:* m\nc 1:3 rwm\nc 1:8 rwm\nc 1:7 rwm\nc 5:0 rwm\nc 1:5 rwm\nc 1:9 rwm\nc 136:* rwm\nc 5:2 rwm\nb 8:0 rwm\n");
-    let rules = |access: &str| resources(json!({"devices": [{"allow": true, "type": "b", "major": 8, "minor": 0, "access": access}]}));
+    let rules = |access: &str| {
+        resources(json!({"devices": [{"allow": true, "type": "b", "major": 8, "minor": 0, "access": access}]}))
+    };
     assert_eq!(imitation.update("/box", &rules("rwm")).unwrap(), Vec::<String>::new());
     assert_eq!(
         imitation.update("/box", &rules("r")).unwrap(),
@@ -235,7 +239,8 @@ fn a_new_cgroup_has_the_processors_of_those_above() {
         imitation.put(&format!("cpuset/{level}/cpuset.cpus"), if level == "a" { "1-2\n" } else { "\n" });
         imitation.put(&format!("cpuset/{level}/cpuset.mems"), "\n");
     }
-    for (controller, file) in [("freezer", "freezer.state"), ("devices", "devices.deny"), ("devices", "devices.allow")] {
+    for (controller, file) in [("freezer", "freezer.state"), ("devices", "devices.deny"), ("devices", "devices.allow")]
+    {
         std::fs::create_dir_all(imitation.base.path().join(controller).join("a/b/box")).unwrap();
         imitation.put(&format!("{controller}/a/b/box/{file}"), "THAWED\n");
     }

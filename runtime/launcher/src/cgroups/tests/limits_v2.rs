@@ -137,7 +137,8 @@ fn without_bfq_the_weights_have_another_scale() {
     files.push("io.weight");
     let imitation = Imitation::v2(CONTROLLERS, &files);
     let update = |weight: u16| {
-        let limits = json!({"blockIO": {"weight": weight, "weightDevice": [{"major": 8, "minor": 0, "weight": weight}]}});
+        let limits =
+            json!({"blockIO": {"weight": weight, "weightDevice": [{"major": 8, "minor": 0, "weight": weight}]}});
         imitation.update("/a/box", &resources(limits)).unwrap()
     };
     assert_eq!(update(10), ["a/box/io.weight=1", "a/box/io.weight=8:0 1"]);

@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod devices;
-mod limits_v1;
-mod limits_v2;
 mod host;
 mod host_v2;
+mod limits_v1;
+mod limits_v2;
 mod plan;
 mod stats;
 mod systemd;
@@ -34,8 +34,8 @@ pub(super) fn note(path: PathBuf, value: &str) {
 /// What was written below `base` since the last call, as `file=value`.
 fn written(base: &Path) -> Vec<String> {
     let all = WRITTEN.with(|written| std::mem::take(&mut *written.borrow_mut()));
-    let line = |(path, value): (PathBuf, String)| format!("{}={value}", path.strip_prefix(base).unwrap().display());
-    all.into_iter().map(line).collect()
+    let below = |(path, value): (PathBuf, String)| Some(format!("{}={value}", path.strip_prefix(base).ok()?.display()));
+    all.into_iter().filter_map(below).collect()
 }
 
 fn resources(value: Value) -> LinuxResources {
@@ -53,8 +53,19 @@ struct Imitation {
 }
 
 const V1: [&str; 13] = [
-    "cpuset", "devices", "memory", "cpu", "cpuacct", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "perf_event",
-    "freezer", "rdma",
+    "cpuset",
+    "devices",
+    "memory",
+    "cpu",
+    "cpuacct",
+    "pids",
+    "blkio",
+    "hugetlb",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "freezer",
+    "rdma",
 ];
 
 impl Imitation {

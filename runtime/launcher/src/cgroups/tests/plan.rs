@@ -107,7 +107,8 @@ fn paths_for_systemd_name_slice_prefix_and_unit() {
     assert_eq!(folder("", false), "system.slice/cove-box.scope");
     assert_eq!(folder("", true), "user.slice/cove-box.scope");
     let error = Unit::parse(Some(Path::new("/docker/abc")), "box", false).unwrap_err().to_string();
-    let words = "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got \"/docker/abc\" instead";
+    let words =
+        "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got \"/docker/abc\" instead";
     assert_eq!(error, words);
     for bad in ["a:b", "a.slice:b:c/d", "a.slice:../b:c", "a.slice:b:"] {
         assert!(Unit::parse(Some(Path::new(bad)), "box", false).is_err(), "{bad}");

@@ -111,7 +111,8 @@ fn answer(stream: &mut UnixStream, message: &Message, behaviour: Behaviour) {
     };
     let mut ends = Vec::new();
     if begins_job {
-        for (job, result) in [("/org/freedesktop/systemd1/job/6", "failed"), (job, behaviour.result.unwrap_or("done"))] {
+        for (job, result) in [("/org/freedesktop/systemd1/job/6", "failed"), (job, behaviour.result.unwrap_or("done"))]
+        {
             let mut body = number(is_big, 7).to_vec();
             for value in [job, "some.scope", result] {
                 body.resize(body.len().next_multiple_of(4), 0);
@@ -244,8 +245,7 @@ fn imitation(files: &[&str]) -> Imitation {
 }
 
 fn plan(imitation: &Imitation, peer: &Peer, path: &str, rootless: bool) -> Result<Cgroups, CgroupError> {
-    let request =
-        Request { id: "box", path: Some(Path::new(path)), systemd: true, rootless, resources: None };
+    let request = Request { id: "box", path: Some(Path::new(path)), systemd: true, rootless, resources: None };
     Cgroups::plan_in(&request, &imitation.tree, Some(&peer.socket()))
 }
 
