@@ -86,7 +86,8 @@ impl RootFs {
             rustix::process::chroot(c".").map_err(Failure::at("error changing the root"))?;
         } else {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let old = rustix::fs::open(c"/", flags, Mode::empty()).map_err(Failure::at("error opening the old root"))?;
+            let old =
+                rustix::fs::open(c"/", flags, Mode::empty()).map_err(Failure::at("error opening the old root"))?;
             rustix::process::pivot_root(c".", c".").map_err(Failure::at("pivot_root"))?;
             // The old root lies above the new one now; unmounting it must reach nobody else.
             rustix::process::fchdir(&old).map_err(Failure::at("error entering the old root"))?;

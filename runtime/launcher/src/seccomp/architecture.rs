@@ -165,7 +165,8 @@ pub(super) fn multiplexed(name: &str) -> Option<(&'static str, u32)> {
         ("shmget", 23),
         ("shmctl", 24),
     ];
-    if let Some((_, operation)) = (1..).zip(SOCKET).map(|(number, call)| (call, number)).find(|(call, _)| *call == name) {
+    if let Some((_, operation)) = (1..).zip(SOCKET).map(|(number, call)| (call, number)).find(|(call, _)| *call == name)
+    {
         return Some(("socketcall", operation));
     }
     IPC.iter().find(|(call, _)| *call == name).map(|(_, operation)| ("ipc", *operation))
