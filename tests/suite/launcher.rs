@@ -1,0 +1,8 @@
+//! The OCI runtime, by its command line: what users rely on, and what attackers try.
+//!
+//! Everything that is not an attack passes on Debian's runc too (`COVE_TEST_RUNTIME=/usr/sbin/runc`), which proves
+//! these tests; where that runc is too old or is itself vulnerable, the test says so by `OciRuntime::is_runc_1_1`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+#[path = "launcher/lifecycle.rs"]
+mod lifecycle;
