@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -26,12 +27,13 @@ pub const DEFAULT_CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
-/// A folder with `rootfs` and `config.json`; it goes when this is dropped.
+/// A folder with `rootfs` and `config.json`; it goes when this, its clones and its containers are dropped.
 ///
 /// The configuration is an ordinary one (docker's mounts, capabilities, masked and read-only paths) without seccomp,
 /// and is changed before it is used. Whatever `sh -c` runs finds busybox's programs: its shell looks for them first.
+#[derive(Clone)]
 pub struct Bundle {
-    folder: Scratch,
+    folder: Arc<Scratch>,
     config: Value,
 }
 
@@ -59,7 +61,7 @@ impl Bundle {
         }
         folder.write("rootfs/etc/passwd", "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n");
         folder.write("rootfs/etc/group", "root:x:0:\nuser:x:1000:\n");
-        Self { folder, config: ordinary_config() }.arguments(arguments)
+        Self { folder: Arc::new(folder), config: ordinary_config() }.arguments(arguments)
     }
 
     /// The folder that the runtime is given.

@@ -110,7 +110,7 @@ impl OciRuntime {
         let id = Self::new_id();
         let command = self.command([verb]).args(options).arg("--bundle").arg(bundle.path()).arg(&id);
         let finished = self.finish(&command, &self.folder.join(format!("{id}.out")));
-        (Container { runtime: self, id }, finished)
+        (Container { runtime: self, id, _bundle: bundle.clone() }, finished)
     }
 
     /// A command whose output outlives it: a container that stays keeps the streams of the runtime open.
@@ -163,6 +163,8 @@ impl Drop for OciRuntime {
 pub struct Container<'a> {
     runtime: &'a OciRuntime,
     id: String,
+    /// Its root file system must stay as long as it does.
+    _bundle: Bundle,
 }
 
 impl Container<'_> {

@@ -6,3 +6,13 @@
 
 #[path = "launcher/lifecycle.rs"]
 mod lifecycle;
+#[path = "launcher/missing.rs"]
+mod missing;
+#[path = "launcher/mounts.rs"]
+mod mounts;
+#[path = "launcher/namespaces.rs"]
+mod namespaces;
+#[path = "launcher/process.rs"]
+mod process;
+#[path = "launcher/streams.rs"]
+mod streams;

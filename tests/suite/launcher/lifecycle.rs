@@ -91,7 +91,7 @@ fn signals_are_sent_by_name_and_by_number() {
         assert_eq!(container.output(), format!("ready\n{last}\n"));
     }
     let container = runtime.start(&Bundle::sleeper());
-    for wrong in ["NOSUCH", "0x9", "999", ""] {
+    for wrong in ["NOSUCH", "0x9", "999"] {
         let refused = container.kill(wrong).fails();
         assert!(refused.contains("signal"), "kill {wrong}: {refused}");
     }
@@ -186,7 +186,7 @@ fn of_creates_at_once_one_wins() {
                     scope.spawn(move || runtime.finish(&command, &output).succeeded())
                 })
                 .collect();
-            attempts.into_iter().filter(|_| true).map(|attempt| attempt.join().unwrap()).filter(|won| *won).count()
+            attempts.into_iter().map(|attempt| attempt.join().unwrap()).filter(|won| *won).count()
         });
         // runc 1.1 looks first and makes the folder later: with it even several may think that they have won.
         assert!(won == 1 || runtime.is_runc_1_1(), "{won} of 4 creates of one name succeeded");
@@ -219,20 +219,15 @@ fn names_that_are_paths_are_refused() {
     let runtime = OciRuntime::under_test();
     let bundle = Bundle::script("echo ran");
     bundle.write();
-    for name in ["", ".", "..", "../evil", "a/b", "/absolute", "a b", "a\nb", "-", "é", "..\0"].into_iter().filter(|n| !n.contains('\0')) {
+    for name in ["", ".", "..", "../evil", "a/b", "/absolute", "a b", "a\nb", "é", "a;b", "$(id)"] {
         for verb in ["create", "run"] {
             let command = runtime.command([verb, "--bundle"]).arg(bundle.path()).args(["--", name]);
             let refused = runtime.finish(&command, &runtime.file("refused.out"));
-            if name == "-" {
-                // A name as any other for runc.
-                let _ = runtime.command(["delete", "--force", "--", name]).run();
-                continue;
-            }
             assert!(!refused.succeeded(), "a container may be called {name:?}: {refused}");
         }
         for verb in ["state", "delete", "kill", "start"] {
             let refused = runtime.command([verb, "--", name]).run();
-            assert!(!refused.succeeded() || name == "-", "{refused}");
+            assert!(!refused.succeeded(), "{refused}");
         }
     }
     assert!(!runtime.root().parent().unwrap().join("evil").exists());
