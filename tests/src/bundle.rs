@@ -56,7 +56,7 @@ impl Bundle {
             folder.folder(&format!("rootfs/{name}"));
         }
         fs::copy("/usr/bin/busybox", folder.join("rootfs/bin/busybox")).expect("copy busybox");
-        for name in ["sh", "sleep", "true", "cat", "id", "env", "ls"] {
+        for name in ["sh", "sleep", "true", "cat", "id", "env", "ls", "grep"] {
             symlink("busybox", folder.join("rootfs/bin").join(name)).expect("link to busybox");
         }
         folder.write("rootfs/etc/passwd", "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n");

@@ -4,8 +4,14 @@
 //! these tests; where that runc is too old or is itself vulnerable, the test says so by `OciRuntime::is_runc_1_1`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "launcher/commands.rs"]
+mod commands;
+#[path = "launcher/hooks.rs"]
+mod hooks;
 #[path = "launcher/lifecycle.rs"]
 mod lifecycle;
+#[path = "launcher/matrix.rs"]
+mod matrix;
 #[path = "launcher/missing.rs"]
 mod missing;
 #[path = "launcher/mounts.rs"]

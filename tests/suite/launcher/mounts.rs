@@ -39,9 +39,10 @@ fn options_of_a_tmpfs() {
     assert!(printed.ends_with("1750:7:8"), "{printed}");
     let bundle = Bundle::script("touch /scratch/file 2>&1").mount("/scratch", "tmpfs", "tmpfs", &["ro"]);
     assert!(runtime.run(&bundle).fails().contains("Read-only file system"));
-    let full = Bundle::script("head -c 200000 /dev/zero >/scratch/file 2>&1")
+    let full = Bundle::script("cat /dev/zero 2>&1 >/scratch/file")
         .mount("/scratch", "tmpfs", "tmpfs", &["size=100k"]);
-    assert!(runtime.run(&full).fails().contains("No space left"));
+    let failed = runtime.run(&full).fails();
+    assert!(failed.contains("No space left"), "{failed}");
 }
 
 #[test]
@@ -151,6 +152,8 @@ fn mounts_inside_do_not_come_out() {
         let bundle = Bundle::script("mount -t tmpfs tmpfs /data/at && echo mounted; sleep 0.1")
             .capabilities(&administrator)
             .mount("/data", "bind", host.path(), &["rbind", propagation]);
+        // A volume can be shared with the host only in a root that is not cut off from it.
+        let bundle = if propagation == "rshared" { bundle.set("/linux/rootfsPropagation", json!("shared")) } else { bundle };
         let container = runtime.start(&bundle);
         container.wait_output("mounted");
         let seen = fs::read_to_string("/proc/self/mountinfo").unwrap().contains(host.join("at").to_str().unwrap());
@@ -236,7 +239,7 @@ fn masked_and_read_only_paths() {
 fn the_devices_that_every_container_has() {
     let runtime = OciRuntime::under_test();
     let script = "cd /dev; stat -c '%n %t:%T %a %u:%g' null zero full random urandom tty; \
-                  readlink fd stdin stdout stderr; echo x >null; head -c 3 zero | od -An -tx1; ls";
+                  for link in fd stdin stdout stderr; do readlink $link; done; echo x >null; head -c 3 zero | od -An -tx1; ls";
     let printed = runtime.run(&Bundle::script(script)).ok();
     let expected = "null 1:3 666 0:0\nzero 1:5 666 0:0\nfull 1:7 666 0:0\nrandom 1:8 666 0:0\nurandom 1:9 666 0:0\n\
                     tty 5:0 666 0:0\n/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\n 00 00 00\n";
@@ -275,10 +278,10 @@ fn devices_that_are_asked_for() {
 #[test]
 fn devices_that_are_not_allowed_cannot_be_used() {
     let runtime = OciRuntime::under_test();
-    // A node may be made with CAP_MKNOD, but not opened.
-    let script = "mknod /made c 1 11 2>&1; cat </made 2>&1 | head -c 10; mknod /disk b 254 0 2>&1; head -c 1 /disk 2>&1";
+    // A node may be made with CAP_MKNOD, as docker's users expect, but not opened.
+    let script = "mknod /made c 1 11 && cat </made | head -c 10; mknod /disk b 254 0 && head -c 1 /disk";
     let printed = runtime.run(&Bundle::script(script)).printed();
-    assert_eq!(printed.matches("Operation not permitted").count(), 4, "{printed}");
+    assert_eq!(printed.matches("Operation not permitted").count(), 2, "{printed}");
 }
 
 #[test]
