@@ -50,7 +50,7 @@ impl Canary {
         match (now == self.before, mounted.is_empty()) {
             (true, true) => String::new(),
             (true, false) => format!("mounted over the canary: {mounted:?}"),
-            (false, _) => format!("the canary was {:?}, and is {now:?}", self.before),
+            (false, _) => format!("the canary has changed: {}", now.differences(&self.before).join("; ")),
         }
     }
 

@@ -7,6 +7,7 @@
 //! process has its own folder, ports and configuration, and all traffic stays on 127.0.0.1.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod attacks;
 mod authority;
 pub mod benchmarks;
 mod bundle;

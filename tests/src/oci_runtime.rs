@@ -55,6 +55,11 @@ impl OciRuntime {
         self.folder.join(name)
     }
 
+    /// What it calls itself: the first line of its version.
+    pub fn name(&self) -> String {
+        self.version.lines().next().unwrap_or("a runtime without a name").replace(" version", "")
+    }
+
     /// Debian's runc: it knows runtime-spec 1.0.2 (no time namespaces, no domain name, no id-mapped mounts), and has
     /// the bugs that were found since.
     pub fn is_runc_1_1(&self) -> bool {

@@ -4,6 +4,8 @@
 //! these tests; where that runc is too old or is itself vulnerable, the test says so by `OciRuntime::is_runc_1_1`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "launcher/attacks.rs"]
+mod attacks;
 #[path = "launcher/commands.rs"]
 mod commands;
 #[path = "launcher/hooks.rs"]
