@@ -10,6 +10,8 @@ mod attacks;
 mod commands;
 #[path = "launcher/hooks.rs"]
 mod hooks;
+#[path = "launcher/leaks.rs"]
+mod leaks;
 #[path = "launcher/lifecycle.rs"]
 mod lifecycle;
 #[path = "launcher/matrix.rs"]
@@ -22,5 +24,9 @@ mod mounts;
 mod namespaces;
 #[path = "launcher/process.rs"]
 mod process;
+#[path = "launcher/rootless.rs"]
+mod rootless;
 #[path = "launcher/streams.rs"]
 mod streams;
+#[path = "launcher/traps.rs"]
+mod traps;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::attacks::{Attack, Outcome};
+use crate::console::Console;
 use crate::{Bundle, Canary, OciRuntime};
 
 /// The places that are set up by a runtime or by the configuration of `links`.
@@ -69,20 +70,30 @@ fn attack(runtime: &OciRuntime, place: &str, target: &str) -> Outcome {
     let bundle = bundle.link(place, &to);
     // With its own /dev in the way a link below it would never be met.
     let bundle = if place.starts_with("/dev/") { bundle.without_mount("/dev") } else { bundle };
-    let (container, created) = runtime.try_create(&bundle, &[]);
+    // A terminal is put over /dev/console.
+    let has_terminal = place == "/dev/console" || place == "/dev/ptmx" || place == "/dev/pts";
+    let bundle = bundle.set("/process/terminal", json!(has_terminal));
+    let socket = runtime.file(&format!("{}.console", OciRuntime::new_id()));
+    let console = has_terminal.then(|| Console::listen(&socket));
+    let options: Vec<&str> = console.iter().flat_map(|console| ["--console-socket", console.path()]).collect();
+    let (container, created) = runtime.try_create(&bundle, &options);
+    let mut seen = String::new();
     if created.succeeded() {
         let _ = container.start();
-        let _ = container.script("true");
+        seen = container.script("cat /masked /masked-file /closed/* /dev/mine </dev/null").stdout;
+        let _ = container.command(&["exec", "--cwd", "/work/deep"], &["true"]).run();
     }
     drop(container);
-    Outcome::of(canary.damage()).and(Outcome::of(volume.damage()))
+    let read = if seen.contains("the host's") { format!("the container reads {seen:?}") } else { String::new() };
+    Outcome::of(canary.damage()).and(Outcome::of(volume.damage())).and(Outcome::of(read))
 }
 
 /// A container that has something mounted, made or hidden at every place.
 fn bundle(place: &str, volume: &Path) -> Bundle {
     let file = volume.join("file");
     let cwd = if place.starts_with("/work") { "/work/deep" } else { "/" };
-    let bundle = Bundle::script("sleep 0.05")
+    let bundle = Bundle::script("sleep 5")
+        .file("/masked-file", 0o644, "inside\n")
         .set("/process/cwd", json!(cwd))
         .mount("/etc/hosts", "bind", &file, &["bind", "ro"])
         .mount("/etc/resolv.conf", "bind", &file, &["bind", "ro"])
@@ -92,6 +103,7 @@ fn bundle(place: &str, volume: &Path) -> Bundle {
         .mount("/work/deep/volume", "tmpfs", "tmpfs", &[])
         .add("/linux/devices", json!({"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 438}))
         .add("/linux/maskedPaths", json!("/masked"))
+        .add("/linux/maskedPaths", json!("/masked-file"))
         .add("/linux/readonlyPaths", json!("/closed"));
     if place.starts_with("/sys/") {
         return bundle.without_mount("/sys").mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro"]);
