@@ -51,7 +51,7 @@ pub struct Config {
     pub linux: Linux,
     /// `linux.seccomp` as it stands in the file.
     #[serde(skip)]
-    pub seccomp: Option<String>,
+    pub seccomp: Option<Box<RawValue>>,
 }
 
 /// runtime-spec, config.md, "Process".
@@ -153,13 +153,14 @@ impl Config {
     /// Reads the text of the file.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
         let outline: Outline<'_> = serde_json::from_str(text)?;
-        let profile = outline.linux.and_then(|linux| linux.seccomp).map(RawValue::get);
-        let Some(profile) = profile.filter(|profile| *profile != "null") else { return serde_json::from_str(text) };
+        let seccomp = outline.linux.and_then(|linux| linux.seccomp).filter(|profile| profile.get() != "null");
+        let Some(seccomp) = seccomp else { return serde_json::from_str(text) };
+        let profile = seccomp.get();
         // A slice of the text: what lies around it is the file without the profile.
         let start = profile.as_ptr() as usize - text.as_ptr() as usize;
         let rest = [&text[..start], "null", &text[start + profile.len()..]].concat();
         let config: Self = serde_json::from_str(&rest)?;
-        Ok(Self { seccomp: Some(profile.to_owned()), ..config })
+        Ok(Self { seccomp: Some(seccomp.to_owned()), ..config })
     }
 
     /// What the container's process is; a container without one can be created, not started.

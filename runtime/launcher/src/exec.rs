@@ -277,7 +277,12 @@ fn accompany(channel: &Channel, container: &Container, options: &ExecOptions, pi
         match message {
             Some(Message::Notifications(file)) => {
                 let record = container.record();
-                notify::pass_on_for(&file, record.seccomp.as_deref(), record, pid.as_raw_nonzero().get())?;
+                notify::pass_on_for(
+                    &file,
+                    record.seccomp.as_deref().map(serde_json::value::RawValue::get),
+                    record,
+                    pid.as_raw_nonzero().get(),
+                )?;
             }
             Some(Message::Ready) => {
                 // Before it runs, so that nobody sees it run without.
