@@ -74,7 +74,7 @@ pub use process::{Process, wait_until};
 pub use proxy::{Asked, Proxy};
 pub use pusher::{Pusher, Pushers, Workload};
 pub use registry::{Answer, Login, Registry, Served, add_query, media_type};
-pub use runtime_program::runtime_program;
+pub use runtime_program::{runc_program, runtime_program, runtime_version};
 pub use s3::S3;
 pub use scratch::Scratch;
 pub use server::{Server, ServerBuilder};

@@ -1,22 +1,26 @@
-//! Where the OCI runtime is that the tests are about.
+//! Which OCI runtimes the tests run: ours, and Debian's runc, which proves the tests.
 
 use std::path::{Path, PathBuf};
 
-use crate::Cmd;
+use crate::{Cmd, build_folder};
 
-/// The runtime under test: what `COVE_TEST_RUNTIME` names, or else the `cove-runtime` that `runtime/build` has built.
-///
-/// # Panics
-/// If it is not there.
+/// The runtime under test: `COVE_TEST_RUNTIME` if that is set, or else what `runtime/build` has built.
 pub fn runtime_program() -> PathBuf {
-    if let Some(program) = std::env::var_os("COVE_TEST_RUNTIME") {
-        return PathBuf::from(program);
+    if let Some(path) = std::env::var_os("COVE_TEST_RUNTIME") {
+        return path.into();
     }
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the workspace");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    let versions = Cmd::new("rustc").arg("-vV").ok();
-    let triple = versions.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
-    let program = target.join("runtime").join(triple).join("runtime/cove-runtime");
-    assert!(program.exists(), "{} is not there: run `runtime/build`", program.display());
-    program
+    let folder = build_folder().parent().expect("target/debug has a parent").join("runtime");
+    let built = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let mut built = built.map(|triple| triple.path().join("runtime/cove-runtime")).filter(|program| program.exists());
+    built.next().unwrap_or_else(|| panic!("no cove-runtime under {}: run `runtime/build`", folder.display()))
+}
+
+/// Debian's runc.
+pub fn runc_program() -> PathBuf {
+    PathBuf::from(Cmd::new("sh").args(["-c", "command -v runc"]).ok())
+}
+
+/// What a runtime calls itself: the first line of `--version`.
+pub fn runtime_version(program: &Path) -> String {
+    Cmd::new(program).arg("--version").ok().lines().next().unwrap_or_default().to_owned()
 }

@@ -97,12 +97,19 @@ fn failures() -> Vec<(&'static str, Bundle)> {
 #[test]
 fn a_create_that_fails_leaves_nothing_behind() {
     let runtime = OciRuntime::under_test();
+    let mut wrong = Vec::new();
     for (what, bundle) in failures() {
         let (left, failed) = left_by(&runtime, &bundle, "create", None);
-        assert!(!failed.succeeded(), "{what} does not fail: {failed}");
-        assert!(left.is_empty(), "{what} leaves behind:\n{left}{}", failed.stderr);
-        assert!(failed.stderr.len() > 10 && !failed.stderr.contains("panicked"), "{what}: {failed}");
+        if failed.succeeded() {
+            wrong.push(format!("{what} does not fail"));
+            runtime.remembered().iter().for_each(|id| crate::lifecycle::sweep(id));
+        } else if !left.is_empty() {
+            wrong.push(format!("{what} leaves behind:\n{left}{}", failed.stderr));
+        } else if failed.stderr.len() < 10 || failed.stderr.contains("panicked") {
+            wrong.push(format!("{what} says: {}", failed.stderr));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -149,10 +156,9 @@ fn a_create_that_fails_at_any_step_leaves_nothing_behind() {
             let (left, finished) = left_by(&runtime, &bundle, "create", Some(step));
             assert!(!finished.succeeded(), "nothing fails at {step}: {finished}");
             assert!(left.is_empty(), "{step} leaves behind:\n{left}{}", finished.stderr);
-            // The same configuration then works.
         }
-        let container = runtime.create(&bundle);
-        container.start().ok();
+        // Nothing was wrong with the configuration.
+        runtime.create(&bundle).start().ok();
     }
 }
 
@@ -164,10 +170,8 @@ fn the_counting_counts() {
     for what in ["> process", "> namespace", "> cgroup", "> file"] {
         assert!(left.contains(what), "a container that stays is seen: {what}: {left}");
     }
-    for group in crate::lifecycle::cgroups("cove-test-").iter().rev().filter(|group| left.contains(group.as_str())) {
-        let _ = fs::remove_dir(group);
-    }
     for name in runtime.remembered() {
+        crate::lifecycle::sweep(&name);
         let _ = fs::remove_dir_all(runtime.root().join(name));
     }
 }

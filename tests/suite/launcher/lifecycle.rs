@@ -195,6 +195,7 @@ fn of_creates_at_once_one_wins() {
             assert_eq!(state["status"], "created");
         }
         let _ = runtime.command(["delete", "--force", &id]).run();
+        sweep(&id);
     }
 }
 
@@ -396,6 +397,19 @@ fn processes(container: &cove_tests::Container<'_>) -> Vec<i32> {
 pub fn cgroups(id: &str) -> Vec<String> {
     let found = cove_tests::Cmd::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name"]).arg(format!("*{id}*")).run();
     found.stdout.lines().map(str::to_owned).collect()
+}
+
+/// Ends what is in the control groups of a container that its runtime has lost, and removes them.
+pub fn sweep(id: &str) {
+    let end = Instant::now() + Duration::from_secs(5);
+    while !cgroups(id).is_empty() && Instant::now() < end {
+        for group in cgroups(id).iter().rev() {
+            for pid in fs::read_to_string(format!("{group}/cgroup.procs")).unwrap_or_default().lines() {
+                cove_tests::Cmd::new("kill").args(["-KILL", pid]).run();
+            }
+            let _ = fs::remove_dir(group);
+        }
+    }
 }
 
 fn processes_of_cgroup(id: &str) -> Vec<i32> {

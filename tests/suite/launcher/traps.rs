@@ -11,7 +11,7 @@ use cove_tests::{Bundle, Canary, Cmd, OciRuntime, Scratch, sha256_of_file, wait_
 use rustix::fs::{SealFlags, fcntl_get_seals};
 use serde_json::{Value, json};
 
-use crate::lifecycle::{cgroups, is_alive};
+use crate::lifecycle::{cgroups, is_alive, sweep};
 
 #[test]
 fn what_waits_in_the_container_is_a_sealed_copy() {
@@ -198,14 +198,7 @@ fn a_runtime_that_is_killed_leaves_what_can_be_deleted() {
         if !runtime.is_runc_1_1() {
             wait_until("nothing is left", Duration::from_secs(3), || cgroups(&id).is_empty());
         }
-        for group in cgroups(&id).iter().rev() {
-            for pid in fs::read_to_string(format!("{group}/cgroup.procs")).unwrap_or_default().lines() {
-                Cmd::new("kill").args(["-KILL", pid]).run();
-            }
-        }
-        for group in cgroups(&id).iter().rev() {
-            let _ = fs::remove_dir(group);
-        }
+        sweep(&id);
     }
 }
 
@@ -237,9 +230,7 @@ fn a_damaged_record_does_no_harm() {
         let id = container.id().to_owned();
         wait_until("it has ended", Duration::from_secs(5), || !is_alive(pid));
         let _ = fs::remove_dir_all(&folder);
-        for group in cgroups(&id).iter().rev() {
-            let _ = fs::remove_dir(group);
-        }
+        sweep(&id);
     }
 }
 
