@@ -224,9 +224,7 @@ fn ordinary_config() -> Value {
 }
 
 fn ordinary_mounts() -> Value {
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({"destination": destination, "type": kind, "source": kind, "options": options})
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
     json!([
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),

@@ -33,8 +33,8 @@ impl Console {
         let mut name = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received =
-            recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut ancillary, RecvFlags::CMSG_CLOEXEC).expect("receive");
+        let received = recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+            .expect("receive");
         let mut descriptors: Vec<OwnedFd> = Vec::new();
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(sent) = message {

@@ -3,10 +3,11 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -37,7 +38,10 @@ impl OciRuntime {
     /// A name that no other container has.
     pub fn new_id() -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        format!("cove-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+        // In a pid namespace of its own every program has the same process id.
+        static START: LazyLock<u128> =
+            LazyLock::new(|| SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_micros() % 1_000_000_000));
+        format!("cove-test-{}-{:x}-{}", std::process::id(), *START, COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The program.
@@ -125,19 +129,20 @@ impl OciRuntime {
         let mut process = command.command();
         process.stdin(Stdio::null()).stdout(file.try_clone().expect("a second handle")).stderr(file);
         let mut child = process.spawn().unwrap_or_else(|error| panic!("cannot start `{command}`: {error}"));
-        let mut status: Option<ExitStatus> = None;
-        while status.is_none() {
-            status = child.try_wait().expect("wait for a child");
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("wait for a child") {
+                break status;
+            }
             if start.elapsed() > PATIENCE {
                 let _ = child.kill();
                 let _ = child.wait();
                 panic!("`{command}` does not end; it printed: {}", fs::read_to_string(output).unwrap_or_default());
             }
             thread::sleep(Duration::from_millis(2));
-        }
+        };
         Finished {
             line: command.to_string(),
-            code: status.and_then(|status| status.code()),
+            code: status.code(),
             stdout: String::new(),
             stderr: fs::read_to_string(output).unwrap_or_default(),
             took: start.elapsed(),

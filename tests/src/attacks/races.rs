@@ -123,7 +123,8 @@ fn expected(race: &Race, at: &str) -> bool {
 }
 
 fn bundle(race: &Race, volume: &Path) -> Bundle {
-    let script = "cat /proc/self/mountinfo; cat /shared/at/hosts /shared/at/below/hosts /taken/hosts ./hosts 2>/dev/null; true";
+    let script =
+        "cat /proc/self/mountinfo; cat /shared/at/hosts /shared/at/below/hosts /taken/hosts ./hosts 2>/dev/null; true";
     let bundle = Bundle::script(script);
     let shared: PathBuf = bundle.inside("/shared");
     match race.kind {

@@ -44,7 +44,8 @@ fn resources_are_in_effect() {
     }
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
     for controller in ["memory", "pids", "cpuset", "devices", "freezer", "blkio", "name=systemd"] {
-        let line = groups.lines().find(|line| line.split(':').nth(1).unwrap().split(',').any(|name| name == controller));
+        let line =
+            groups.lines().find(|line| line.split(':').nth(1).unwrap().split(',').any(|name| name == controller));
         assert!(line.is_some_and(|line| line.ends_with(id)), "{controller}: {groups}");
     }
     let id = id.to_owned();
@@ -98,7 +99,8 @@ fn update_changes_limits() {
     let runtime = OciRuntime::under_test();
     let container = runtime.start(&limited());
     let id = container.id();
-    let options = ["update", "--memory", "80000000", "--cpu-share", "256", "--pids-limit", "32", "--cpu-quota", "20000"];
+    let options =
+        ["update", "--memory", "80000000", "--cpu-share", "256", "--pids-limit", "32", "--cpu-quota", "20000"];
     container.command(&options, &[]).ok();
     for (controller, file, expected) in [
         ("memory", "memory.limit_in_bytes", "79998976"),
@@ -216,7 +218,9 @@ fn exec_with_options() {
     assert_eq!(printed, "NoNewPrivs:\t1");
     let marked = container.command(&["exec", "--detach"], &["/bin/sh", "-c", "echo x >/detached; sleep 1000"]);
     assert!(runtime.finish(&marked, &runtime.file("exec.out")).succeeded());
-    cove_tests::wait_until("it runs", std::time::Duration::from_secs(5), || container.script("cat /detached").succeeded());
+    cove_tests::wait_until("it runs", std::time::Duration::from_secs(5), || {
+        container.script("cat /detached").succeeded()
+    });
 }
 
 #[test]
@@ -273,7 +277,10 @@ fn a_configuration_that_is_none() {
         ("no object", "[]"),
         ("half an object", r#"{"ociVersion": "1.0.2", "process": {"args": ["/bin/sh"]"#),
         ("no root", r#"{"ociVersion": "1.0.2", "process": {"args": ["/bin/sh"], "cwd": "/"}}"#),
-        ("another version", r#"{"ociVersion": "7.0.0", "root": {"path": "rootfs"}, "process": {"args": ["/bin/true"], "cwd": "/", "user": {"uid": 0, "gid": 0}}, "linux": {}}"#),
+        (
+            "another version",
+            r#"{"ociVersion": "7.0.0", "root": {"path": "rootfs"}, "process": {"args": ["/bin/true"], "cwd": "/", "user": {"uid": 0, "gid": 0}}, "linux": {}}"#,
+        ),
         ("a deep one", &("[".repeat(100_000) + &"]".repeat(100_000))),
     ] {
         let bundle = Bundle::script("true");
@@ -285,5 +292,9 @@ fn a_configuration_that_is_none() {
     }
     let bundle = Bundle::script("true");
     let refused = runtime.command(["run", "--bundle"]).arg(bundle.path()).arg(OciRuntime::new_id()).run();
-    assert!(refused.code == Some(1) && refused.stderr.contains("no such file or directory") || refused.stderr.contains("not found"), "{refused}");
+    assert!(
+        refused.code == Some(1) && refused.stderr.contains("no such file or directory")
+            || refused.stderr.contains("not found"),
+        "{refused}"
+    );
 }

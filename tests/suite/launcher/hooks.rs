@@ -16,7 +16,8 @@ fn with_hook(bundle: Bundle, kind: &str, script: &str) -> Bundle {
 
 fn with_timed_hook(bundle: Bundle, kind: &str, script: &str, seconds: Option<u32>) -> Bundle {
     let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-    let mut hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script, "name", "argument"], "env": [path, "MINE=yes"]});
+    let mut hook =
+        json!({"path": "/bin/sh", "args": ["sh", "-c", script, "name", "argument"], "env": [path, "MINE=yes"]});
     if let Some(seconds) = seconds {
         hook["timeout"] = json!(seconds);
     }
@@ -201,7 +202,11 @@ fn a_hook_has_its_time() {
 #[test]
 fn a_hook_that_talks_a_lot_or_does_not_listen() {
     let runtime = OciRuntime::under_test();
-    let loud = with_hook(Bundle::script("echo ran"), "createRuntime", "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2");
+    let loud = with_hook(
+        Bundle::script("echo ran"),
+        "createRuntime",
+        "head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2",
+    );
     assert!(runtime.run(&loud).ok().ends_with("ran"));
     let deaf = with_hook(Bundle::script("echo ran"), "createRuntime", "exec <&-; sleep 0.1")
         .set("/annotations/big", json!("x".repeat(200_000)));

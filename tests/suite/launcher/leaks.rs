@@ -65,13 +65,25 @@ fn failures() -> Vec<(&'static str, Bundle)> {
         ("a value of a sysctl", plain().set("/linux/sysctl", json!({"kernel.msgmax": "words"}))),
         ("a sysctl of the host", plain().set("/linux/sysctl", json!({"vm.swappiness": "1"}))),
         ("a device of no kind", plain().add("/linux/devices", json!({"path": "/dev/x", "type": "x"}))),
-        ("a device below a file", plain().add("/linux/devices", json!({"path": "/etc/passwd/x", "type": "c", "major": 1, "minor": 3}))),
+        (
+            "a device below a file",
+            plain().add("/linux/devices", json!({"path": "/etc/passwd/x", "type": "c", "major": 1, "minor": 3})),
+        ),
         ("a user that is too large", plain().set("/process/user", json!({"uid": 4_294_967_295_u64, "gid": 0}))),
         ("a user without a mapping", plain().mapped(300_000).set("/process/user", json!({"uid": 70_000, "gid": 0}))),
         ("a seccomp action", plain().set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTHING"}))),
-        ("a limit that is not known", plain().set("/process/rlimits", json!([{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]))),
-        ("a limit above its own", plain().set("/process/rlimits", json!([{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]))),
-        ("a limit that needs a right", plain().set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 99_999_999, "hard": 99_999_999}]))),
+        (
+            "a limit that is not known",
+            plain().set("/process/rlimits", json!([{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}])),
+        ),
+        (
+            "a limit above its own",
+            plain().set("/process/rlimits", json!([{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}])),
+        ),
+        (
+            "a limit that needs a right",
+            plain().set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 99_999_999, "hard": 99_999_999}])),
+        ),
         ("a command that is missing", Bundle::new(["/bin/nothing-there"])),
         ("a name that is missing", Bundle::new(["nothing-there"])),
         ("a working folder that is a file", plain().set("/process/cwd", json!("/etc/passwd/x"))),
@@ -83,7 +95,8 @@ fn failures() -> Vec<(&'static str, Bundle)> {
         ("a memory limit that is too low", plain().set("/linux/resources/memory", json!({"limit": 1}))),
         ("a label", plain().set("/process/apparmorProfile", json!("some-profile"))),
         ("a mapping that overlaps", {
-            let twice = json!([{"containerID": 0, "hostID": 1000, "size": 10}, {"containerID": 5, "hostID": 1000, "size": 10}]);
+            let twice =
+                json!([{"containerID": 0, "hostID": 1000, "size": 10}, {"containerID": 5, "hostID": 1000, "size": 10}]);
             plain().mapped(300_000).set("/linux/uidMappings", twice)
         }),
         ("a host name that is too long", plain().set("/hostname", json!("x".repeat(100)))),
@@ -118,14 +131,19 @@ fn a_run_leaves_nothing_behind() {
     for (what, bundle) in [
         ("it ends well", Bundle::script("echo ran; exit 0")),
         ("it ends badly", Bundle::script("exit 3")),
-        ("a startContainer hook fails", Bundle::script("true").add("/hooks/startContainer", json!({"path": "/bin/nothing"}))),
+        (
+            "a startContainer hook fails",
+            Bundle::script("true").add("/hooks/startContainer", json!({"path": "/bin/nothing"})),
+        ),
         ("children are left", Bundle::script("sleep 1000 & sleep 1000 & exit 0")),
         ("a group below the group is left", {
             let administrator = [&cove_tests::DEFAULT_CAPABILITIES[..], &["CAP_SYS_ADMIN"]].concat();
-            Bundle::script("mkdir /sys/fs/cgroup/pids/sub; sleep 1000 & echo $! >/sys/fs/cgroup/pids/sub/cgroup.procs; exit 0")
-                .capabilities(&administrator)
-                .namespace("cgroup", None)
-                .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev"])
+            Bundle::script(
+                "mkdir /sys/fs/cgroup/pids/sub; sleep 1000 & echo $! >/sys/fs/cgroup/pids/sub/cgroup.procs; exit 0",
+            )
+            .capabilities(&administrator)
+            .namespace("cgroup", None)
+            .mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev"])
         }),
     ] {
         let (left, finished) = left_by(&runtime, &bundle, "run", None);

@@ -105,7 +105,8 @@ fn signals_are_sent_by_name_and_by_number() {
 #[test]
 fn kill_without_a_signal_is_term() {
     let runtime = OciRuntime::under_test();
-    let container = runtime.start(&Bundle::script("trap 'echo got TERM; exit' TERM; echo ready; while :; do sleep 0.02; done"));
+    let container =
+        runtime.start(&Bundle::script("trap 'echo got TERM; exit' TERM; echo ready; while :; do sleep 0.02; done"));
     container.wait_output("ready");
     container.command(&["kill"], &[]).ok();
     container.wait_stopped();
@@ -395,7 +396,8 @@ fn processes(container: &cove_tests::Container<'_>) -> Vec<i32> {
 
 /// The control groups, in all hierarchies, that are called like this.
 pub fn cgroups(id: &str) -> Vec<String> {
-    let found = cove_tests::Cmd::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name"]).arg(format!("*{id}*")).run();
+    let found =
+        cove_tests::Cmd::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name"]).arg(format!("*{id}*")).run();
     found.stdout.lines().map(str::to_owned).collect()
 }
 
@@ -413,7 +415,8 @@ pub fn sweep(id: &str) {
 }
 
 fn processes_of_cgroup(id: &str) -> Vec<i32> {
-    let folder = cgroups(id).into_iter().find(|folder| folder.contains("/pids/") || !folder.contains("/cgroup/unified"));
+    let folder =
+        cgroups(id).into_iter().find(|folder| folder.contains("/pids/") || !folder.contains("/cgroup/unified"));
     let text = fs::read_to_string(format!("{}/cgroup.procs", folder.expect("a control group"))).unwrap();
     text.lines().map(|line| line.parse().unwrap()).collect()
 }

@@ -106,8 +106,7 @@ fn the_path_of_the_container_is_searched() {
 fn a_command_is_found_from_the_working_folder() {
     let runtime = OciRuntime::under_test();
     let script = "#!/bin/sh\npwd\n";
-    let bundle =
-        Bundle::new(["./tool"]).file("/place/tool", 0o755, script).set("/process/cwd", json!("/place"));
+    let bundle = Bundle::new(["./tool"]).file("/place/tool", 0o755, script).set("/process/cwd", json!("/place"));
     assert_eq!(runtime.run(&bundle).ok(), "/place");
 }
 

@@ -7,7 +7,8 @@ use cove_tests::{Bundle, Cmd, OciRuntime, Scratch};
 use serde_json::json;
 
 /// The options of the mount at a path, of itself and of its file system.
-const OPTIONS_OF: &str = "of() { awk -v at=$1 '$5 == at {last=$6 \" \" $NF \" \" $0} END {print last}' /proc/self/mountinfo; };";
+const OPTIONS_OF: &str =
+    "of() { awk -v at=$1 '$5 == at {last=$6 \" \" $NF \" \" $0} END {print last}' /proc/self/mountinfo; };";
 
 #[test]
 fn docker_s_mounts_are_there() {
@@ -31,7 +32,12 @@ fn docker_s_mounts_are_there() {
 fn options_of_a_tmpfs() {
     let runtime = OciRuntime::under_test();
     let bundle = Bundle::script(&format!("{OPTIONS_OF} of /scratch; stat -c %a:%u:%g /scratch; touch /scratch/file"))
-        .mount("/scratch", "tmpfs", "tmpfs", &["nosuid", "nodev", "noexec", "size=100k", "mode=1750", "uid=7", "gid=8"]);
+        .mount(
+            "/scratch",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "nodev", "noexec", "size=100k", "mode=1750", "uid=7", "gid=8"],
+        );
     let printed = runtime.run(&bundle).ok();
     for option in ["rw", "nosuid", "nodev", "noexec", "size=100k"] {
         assert!(printed.contains(option), "{option}: {printed}");
@@ -39,8 +45,7 @@ fn options_of_a_tmpfs() {
     assert!(printed.ends_with("1750:7:8"), "{printed}");
     let bundle = Bundle::script("touch /scratch/file 2>&1").mount("/scratch", "tmpfs", "tmpfs", &["ro"]);
     assert!(runtime.run(&bundle).fails().contains("Read-only file system"));
-    let full = Bundle::script("cat /dev/zero 2>&1 >/scratch/file")
-        .mount("/scratch", "tmpfs", "tmpfs", &["size=100k"]);
+    let full = Bundle::script("cat /dev/zero 2>&1 >/scratch/file").mount("/scratch", "tmpfs", "tmpfs", &["size=100k"]);
     let failed = runtime.run(&full).fails();
     assert!(failed.contains("No space left"), "{failed}");
 }
@@ -48,9 +53,12 @@ fn options_of_a_tmpfs() {
 #[test]
 fn tmpcopyup_keeps_what_was_there() {
     let runtime = OciRuntime::under_test();
-    let bundle = Bundle::script("cat /place/file; echo new >/place/file")
-        .file("/place/file", 0o640, "old\n")
-        .mount("/place", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    let bundle = Bundle::script("cat /place/file; echo new >/place/file").file("/place/file", 0o640, "old\n").mount(
+        "/place",
+        "tmpfs",
+        "tmpfs",
+        &["tmpcopyup"],
+    );
     assert_eq!(runtime.run(&bundle).ok(), "old");
     assert_eq!(fs::read_to_string(bundle.inside("/place/file")).unwrap(), "old\n");
 }
@@ -60,11 +68,16 @@ fn bind_mounts() {
     let runtime = OciRuntime::under_test();
     let host = Scratch::new("volume");
     host.write("file", "of the host\n");
-    let bundle = Bundle::script("cat /data/file; echo inside >/data/made").mount("/data", "bind", host.path(), &["bind"]);
+    let bundle =
+        Bundle::script("cat /data/file; echo inside >/data/made").mount("/data", "bind", host.path(), &["bind"]);
     assert_eq!(runtime.run(&bundle).ok(), "of the host");
     assert_eq!(fs::read_to_string(host.join("made")).unwrap(), "inside\n");
-    let read_only = Bundle::script("cat /data/file; echo no >/data/no 2>&1 || echo refused")
-        .mount("/data", "bind", host.path(), &["rbind", "ro", "nosuid", "nodev", "noexec"]);
+    let read_only = Bundle::script("cat /data/file; echo no >/data/no 2>&1 || echo refused").mount(
+        "/data",
+        "bind",
+        host.path(),
+        &["rbind", "ro", "nosuid", "nodev", "noexec"],
+    );
     let printed = runtime.run(&read_only).ok();
     assert!(printed.starts_with("of the host") && printed.ends_with("refused"), "{printed}");
     assert!(!host.join("no").exists());
@@ -106,8 +119,9 @@ fn rbind_takes_mounts_below_along_and_bind_does_not() {
     let bundle = Bundle::script("touch /data/x 2>/dev/null || echo refused; touch /data/below/y && echo written")
         .mount("/data", "bind", host.path(), &["rbind", "ro"]);
     assert_eq!(runtime.run(&bundle).ok(), "refused\nwritten");
-    let bundle = Bundle::script("touch /data/x 2>/dev/null || echo refused; touch /data/below/y 2>/dev/null || echo refused")
-        .mount("/data", "bind", host.path(), &["rbind", "rro"]);
+    let bundle =
+        Bundle::script("touch /data/x 2>/dev/null || echo refused; touch /data/below/y 2>/dev/null || echo refused")
+            .mount("/data", "bind", host.path(), &["rbind", "rro"]);
     assert_eq!(runtime.run(&bundle).ok(), "refused\nrefused");
 }
 
@@ -135,9 +149,12 @@ fn a_destination_through_a_link_stays_inside() {
     let host = Scratch::new("volume");
     host.write("file", "of the host\n");
     // As with /var/run, which is a link to /run in most images.
-    let bundle = Bundle::script("cat /run/data/file; cat /var/run/data/file")
-        .link("/var/run", "/run")
-        .mount("/var/run/data", "bind", host.path(), &["bind"]);
+    let bundle = Bundle::script("cat /run/data/file; cat /var/run/data/file").link("/var/run", "/run").mount(
+        "/var/run/data",
+        "bind",
+        host.path(),
+        &["bind"],
+    );
     assert_eq!(runtime.run(&bundle).ok(), "of the host\nof the host");
 }
 
@@ -154,7 +171,8 @@ fn mounts_inside_do_not_come_out() {
             .capabilities(&administrator)
             .mount("/data", "bind", host.path(), &["rbind", propagation]);
         // A volume can be shared with the host only in a root that is not cut off from it.
-        let bundle = if propagation == "rshared" { bundle.set("/linux/rootfsPropagation", json!("shared")) } else { bundle };
+        let bundle =
+            if propagation == "rshared" { bundle.set("/linux/rootfsPropagation", json!("shared")) } else { bundle };
         let container = runtime.start(&bundle);
         container.wait_output("mounted");
         let seen = fs::read_to_string("/proc/self/mountinfo").unwrap().contains(host.join("at").to_str().unwrap());
@@ -207,7 +225,11 @@ fn the_root_is_private_and_the_host_s_is_gone() {
     assert_eq!(inodes[0], inodes[1], "{printed}");
     for line in mounts {
         let at = line.split(' ').nth(4).unwrap();
-        assert!(["/", "/proc", "/dev", "/sys"].contains(&at) || ["/proc/", "/dev/", "/sys/"].iter().any(|p| at.starts_with(p)), "{line}");
+        assert!(
+            ["/", "/proc", "/dev", "/sys"].contains(&at)
+                || ["/proc/", "/dev/", "/sys/"].iter().any(|p| at.starts_with(p)),
+            "{line}"
+        );
     }
 }
 
@@ -231,7 +253,9 @@ fn masked_and_read_only_paths() {
     assert_eq!(printed.matches("Read-only file system").count(), 3, "{printed}");
     assert_eq!(fs::read_to_string(bundle.inside("/closed/file")).unwrap(), "readable\n");
     assert!(!bundle.inside("/not").exists());
-    let proc = Bundle::script("wc -c </proc/kcore; echo 1 2>&1 >/proc/sys/kernel/printk || echo refused; wc -c </proc/timer_list");
+    let proc = Bundle::script(
+        "wc -c </proc/kcore; echo 1 2>&1 >/proc/sys/kernel/printk || echo refused; wc -c </proc/timer_list",
+    );
     let printed = runtime.run(&proc).printed();
     assert!(printed.contains("0\n") && printed.contains("Read-only file system"), "{printed}");
 }
@@ -245,27 +269,37 @@ fn the_devices_that_every_container_has() {
     let expected = "null 1:3 666 0:0\nzero 1:5 666 0:0\nfull 1:7 666 0:0\nrandom 1:8 666 0:0\nurandom 1:9 666 0:0\n\
                     tty 5:0 666 0:0\n/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\n 00 00 00\n";
     assert!(printed.starts_with(expected), "{printed}");
-    let mut names: Vec<_> = printed[expected.len()..].lines().filter(|name| *name != "core" && *name != "console").collect();
+    let mut names: Vec<_> =
+        printed[expected.len()..].lines().filter(|name| *name != "core" && *name != "console").collect();
     names.sort_unstable();
-    let all = ["fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"];
+    let all = [
+        "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom",
+        "zero",
+    ];
     assert_eq!(names, all);
 }
 
 #[test]
 fn devices_that_are_asked_for() {
     let runtime = OciRuntime::under_test();
-    let fuse = json!({"path": "/dev/deep/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7, "gid": 8});
+    let fuse =
+        json!({"path": "/dev/deep/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7, "gid": 8});
     let pipe = json!({"path": "/dev/pipe", "type": "p", "fileMode": 0o600});
     let block = json!({"path": "/dev/disk", "type": "b", "major": 7, "minor": 200, "fileMode": 0o600});
-    let bundle = Bundle::script("cd /dev; stat -c '%n %F %t:%T %a %u:%g' deep/mine pipe disk; echo x >deep/mine && echo open; : <disk")
-        .add("/linux/devices", fuse.clone())
-        .add("/linux/devices", pipe)
-        .add("/linux/devices", block)
-        .add("/linux/resources/devices", json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}));
+    let bundle = Bundle::script(
+        "cd /dev; stat -c '%n %F %t:%T %a %u:%g' deep/mine pipe disk; echo x >deep/mine && echo open; : <disk",
+    )
+    .add("/linux/devices", fuse.clone())
+    .add("/linux/devices", pipe)
+    .add("/linux/devices", block)
+    .add("/linux/resources/devices", json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}));
     let finished = runtime.run(&bundle);
     let printed = finished.printed();
     assert!(printed.contains("deep/mine character special file 1:3 640 7:8\n"), "{printed}");
-    assert!(printed.contains("pipe fifo 0:0 600 0:0\n") && printed.contains("disk block special file 7:c8 600"), "{printed}");
+    assert!(
+        printed.contains("pipe fifo 0:0 600 0:0\n") && printed.contains("disk block special file 7:c8 600"),
+        "{printed}"
+    );
     assert!(printed.contains("open\n") && printed.contains("Operation not permitted"), "{printed}");
     for (key, value) in [("type", json!("x")), ("major", json!("1")), ("fileMode", json!(-1))] {
         let mut wrong = fuse.clone();
@@ -311,7 +345,12 @@ fn id_mapped_bind_mounts() {
     let host = Scratch::new("volume");
     let file = host.write("file", "of the host\n");
     let mapping = json!([{"containerID": 0, "hostID": 5000, "size": 10}]);
-    let bundle = Bundle::script("stat -c %u:%g /data/file; touch /data/made 2>&1").mount("/data", "bind", host.path(), &["bind"]);
+    let bundle = Bundle::script("stat -c %u:%g /data/file; touch /data/made 2>&1").mount(
+        "/data",
+        "bind",
+        host.path(),
+        &["bind"],
+    );
     let last = bundle.config()["mounts"].as_array().unwrap().len() - 1;
     let bundle = bundle
         .set(&format!("/mounts/{last}/uidMappings"), mapping.clone())
@@ -334,7 +373,8 @@ fn id_mapped_bind_mounts() {
 #[test]
 fn devices_in_a_user_namespace_are_the_host_s() {
     let runtime = OciRuntime::under_test();
-    let bundle = Bundle::script("echo x >/dev/null && head -c 2 /dev/zero | od -An -tx1; stat -c %t:%T /dev/null").mapped(200_000);
+    let bundle = Bundle::script("echo x >/dev/null && head -c 2 /dev/zero | od -An -tx1; stat -c %t:%T /dev/null")
+        .mapped(200_000);
     assert_eq!(runtime.run(&bundle).ok(), "00 00\n1:3");
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
 }

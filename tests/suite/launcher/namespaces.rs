@@ -47,7 +47,8 @@ fn new_namespaces_are_those_that_are_asked_for() {
 #[test]
 fn a_new_namespace_is_fresh() {
     let runtime = OciRuntime::under_test();
-    let script = "hostname; echo $$; ls /sys/class/net; ip -o addr show lo | grep -c 127.0.0.1; ls /proc | grep -c '^[0-9]'";
+    let script =
+        "hostname; echo $$; ls /sys/class/net; ip -o addr show lo | grep -c 127.0.0.1; ls /proc | grep -c '^[0-9]'";
     let printed = runtime.run(&Bundle::script(script)).printed();
     let lines: Vec<_> = printed.lines().collect();
     assert_eq!(&lines[..3], ["inside", "1", "lo"], "{printed}");
@@ -167,7 +168,8 @@ fn a_user_namespace_with_mappings() {
     let bundle = Bundle::script(script).mapped(300_000);
     let printed = runtime.run(&bundle).ok();
     let words: Vec<_> = printed.split_whitespace().collect();
-    let expected = ["0", "0", "0", "300000", "65536", "0", "300000", "65536", "0", "allow", "CapEff:", "00000000a80425fb"];
+    let expected =
+        ["0", "0", "0", "300000", "65536", "0", "300000", "65536", "0", "allow", "CapEff:", "00000000a80425fb"];
     assert_eq!(words, expected);
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(bundle.inside("/made")).unwrap());
     assert_eq!(owner, 300_000);
@@ -175,7 +177,10 @@ fn a_user_namespace_with_mappings() {
     let container = runtime.start(&Bundle::sleeper().mapped(300_000));
     let status = fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap();
     assert!(status.contains("Uid:\t300000\t300000\t300000\t300000\n"), "{status}");
-    assert_eq!(container.script("id -u; readlink /proc/self/ns/user").ok(), format!("0\n{}", of_process(container.pid())["user"]));
+    assert_eq!(
+        container.script("id -u; readlink /proc/self/ns/user").ok(),
+        format!("0\n{}", of_process(container.pid())["user"])
+    );
     for name in ALL.iter().filter(|name| **name != "cgroup") {
         assert_ne!(of_process(container.pid())[name], of_process("self")[name], "{name}");
     }
@@ -185,7 +190,8 @@ fn a_user_namespace_with_mappings() {
 fn another_user_in_a_user_namespace() {
     let runtime = OciRuntime::under_test();
     let user = json!({"uid": 1000, "gid": 1000, "additionalGids": [20]});
-    let bundle = Bundle::script("id -u; id -G; grep CapEff /proc/self/status").mapped(300_000).set("/process/user", user);
+    let bundle =
+        Bundle::script("id -u; id -G; grep CapEff /proc/self/status").mapped(300_000).set("/process/user", user);
     let printed = runtime.run(&bundle).ok();
     assert_eq!(printed.split_whitespace().collect::<Vec<_>>(), ["1000", "1000", "20", "CapEff:", "0000000000000000"]);
     let unmapped = Bundle::script("id -u").mapped(300_000).set("/process/user", json!({"uid": 70_000, "gid": 0}));

@@ -19,9 +19,13 @@ fn bits(capabilities: &[u32]) -> String {
 #[test]
 fn docker_s_fourteen_capabilities_and_none_to_inherit() {
     let fourteen = bits(&[29, 0, 1, 3, 4, 5, 27, 10, 13, 31, 6, 8, 7, 18]);
-    for (set, expected) in
-        [("CapBnd", &fourteen), ("CapEff", &fourteen), ("CapPrm", &fourteen), ("CapInh", &bits(&[])), ("CapAmb", &bits(&[]))]
-    {
+    for (set, expected) in [
+        ("CapBnd", &fourteen),
+        ("CapEff", &fourteen),
+        ("CapPrm", &fourteen),
+        ("CapInh", &bits(&[])),
+        ("CapAmb", &bits(&[])),
+    ] {
         assert_eq!(&status(Bundle::script(""), set), expected, "{set}");
     }
     assert_eq!(DEFAULT_CAPABILITIES.len(), 14);
@@ -191,7 +195,8 @@ fn no_mkdir(errno: u32) -> Value {
 fn seccomp_is_loaded() {
     let runtime = OciRuntime::under_test();
     let script = "grep -E '^Seccomp(_filters)?:' /proc/self/status; mkdir /new 2>&1; [ -d /new ] || echo none";
-    let expected = "Seccomp:\t2\nSeccomp_filters:\t1\nmkdir: can't create directory '/new': Operation not supported\nnone";
+    let expected =
+        "Seccomp:\t2\nSeccomp_filters:\t1\nmkdir: can't create directory '/new': Operation not supported\nnone";
     for privileges in [Some(true), Some(false), None] {
         for user in [0, 1000] {
             let mut bundle = Bundle::script(script).set("/linux/seccomp", no_mkdir(95));

@@ -120,7 +120,9 @@ fn control_groups_cannot_be_written_by_an_ordinary_user_s_container() {
 #[test]
 fn limits_that_cannot_be_set_are_not_forgotten() {
     let user = User::new();
-    for resources in [json!({"memory": {"limit": 50_000_000}}), json!({"pids": {"limit": 10}}), json!({"cpu": {"shares": 300}})] {
+    for resources in
+        [json!({"memory": {"limit": 50_000_000}}), json!({"pids": {"limit": 10}}), json!({"cpu": {"shares": 300}})]
+    {
         let finished = user.run(&User::bundle("echo ran").set("/linux/resources", resources.clone()));
         let refused = !finished.succeeded() && !finished.stdout.contains("ran");
         assert!(refused && finished.stderr.to_lowercase().contains("cgroup"), "{resources}: {finished}");
@@ -144,7 +146,8 @@ fn files_of_others_stay_closed() {
     let secret = Scratch::new("secret");
     let file = secret.write("file", "secret\n");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    let bundle = User::bundle("cat /data/file 2>&1; echo x 2>&1 >/data/file").mount("/data", "bind", secret.path(), &["rbind"]);
+    let bundle =
+        User::bundle("cat /data/file 2>&1; echo x 2>&1 >/data/file").mount("/data", "bind", secret.path(), &["rbind"]);
     let finished = user.run(&bundle);
     assert!(!finished.printed().contains("secret\n") && finished.printed().contains("denied"), "{finished}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "secret\n");

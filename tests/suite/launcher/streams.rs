@@ -43,7 +43,8 @@ fn the_first_process_has_no_descriptor_of_the_runtime() {
     let runtime = OciRuntime::under_test();
     for options in [&[][..], &["--pid-file"]] {
         let file = runtime.file("pid");
-        let options: Vec<&str> = options.iter().copied().chain(options.iter().map(|_| file.to_str().unwrap())).collect();
+        let options: Vec<&str> =
+            options.iter().copied().chain(options.iter().map(|_| file.to_str().unwrap())).collect();
         let (container, finished) = runtime.make("create", &Bundle::sleeper(), &options);
         assert!(finished.succeeded(), "{finished}");
         container.start().ok();
@@ -120,7 +121,8 @@ fn exec_gets_a_terminal_too() {
 #[test]
 fn run_with_a_terminal_in_front() {
     let runtime = OciRuntime::under_test();
-    let bundle = Bundle::script("tty; stty size; read line; echo got $line; exit 4").set("/process/terminal", json!(true));
+    let bundle =
+        Bundle::script("tty; stty size; read line; echo got $line; exit 4").set("/process/terminal", json!(true));
     bundle.write();
     let command = runtime.command(["run", "--bundle"]).arg(bundle.path()).arg(OciRuntime::new_id());
     let mut terminal = Terminal::run(&command, 97);
