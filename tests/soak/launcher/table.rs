@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cove_tests::OciRuntime;
 use cove_tests::attacks::{Outcome, RACES, links, race};
+use cove_tests::{Bundle, OciRuntime};
 
 /// Prints the table; whether the first runtime held everything.
 pub fn print(programs: &[PathBuf], rounds: u64) -> bool {
     let runtimes: Vec<_> = programs.iter().map(|program| OciRuntime::of(program)).collect();
     println!("| attack | {} |", runtimes.iter().map(OciRuntime::name).collect::<Vec<_>>().join(" | "));
     println!("|---|{}", "---|".repeat(runtimes.len()));
+    // Whoever starts nothing holds everything: that is no merit.
+    let starts = runtimes.iter().map(|runtime| match runtime.run(&Bundle::script("echo ran")).stdout == "ran\n" {
+        true => "starts",
+        false => "**does not start**",
+    });
+    println!("| an ordinary container | {} |", starts.collect::<Vec<_>>().join(" | "));
     let (mut held, mut broken) = (true, vec![0; runtimes.len()]);
     let mut details = Vec::new();
     let mut row = |name: &str, outcomes: &[Vec<Outcome>]| {

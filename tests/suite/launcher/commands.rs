@@ -270,6 +270,20 @@ fn wrong_command_lines() {
 }
 
 #[test]
+fn systemd_is_asked_only_where_it_runs() {
+    let runtime = OciRuntime::under_test();
+    if Path::new("/run/systemd/system").exists() {
+        return;
+    }
+    let bundle = Bundle::script("echo ran").set("/linux/cgroupsPath", json!("system.slice:cove:name"));
+    bundle.write();
+    let words = ["--systemd-cgroup", "run", "--bundle"];
+    let refused = runtime.command(words).arg(bundle.path()).arg(OciRuntime::new_id()).run();
+    assert!(!refused.succeeded() && refused.stderr.contains("systemd"), "{refused}");
+    assert_eq!(runtime.remembered(), [""; 0]);
+}
+
+#[test]
 fn a_configuration_that_is_none() {
     let runtime = OciRuntime::under_test();
     for (what, text) in [

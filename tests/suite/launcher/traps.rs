@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use cove_tests::{Bundle, Canary, Cmd, OciRuntime, Scratch, sha256_of_file, wait_until};
+use cove_tests::{Bundle, Canary, Cmd, OciRuntime, Scratch, Terminal, sha256_of_file, wait_until};
 use rustix::fs::{SealFlags, fcntl_get_seals};
 use serde_json::{Value, json};
 
@@ -347,6 +347,63 @@ fn words_with_control_characters_stay_words() {
     let many: Vec<Value> = (0..2000).map(|number| json!(format!("V{number}={}", "x".repeat(40)))).collect();
     let bundle = Bundle::new(["/bin/sh", "-c", "/bin/env | grep -c ^V"]).set("/process/env", json!(many));
     assert_eq!(runtime.run(&bundle).ok(), "2000");
+}
+
+#[test]
+fn files_of_users_that_are_none_do_not_hold_the_runtime_up() {
+    let runtime = OciRuntime::under_test();
+    // Who has no HOME in the environment gets it from the image's /etc/passwd, whatever that is.
+    let without_home = || Bundle::script("echo ran").set("/process/env", json!(["PATH=/bin"]));
+    let mut cases = vec![
+        ("a device without an end", without_home().link("/etc/passwd", "/dev/zero")),
+        ("a loop", without_home().link("/etc/passwd", "/etc/passwd")),
+        ("a link out", without_home().link("/etc/passwd", "../../../../../../etc/shadow")),
+        ("no text", without_home().file("/etc/passwd", 0o644, [0xff_u8, 0, b':', b'\n'].repeat(1000))),
+        ("no numbers", without_home().file("/etc/passwd", 0o644, "root:x:99999999999999999999:-1::/evil:/bin/sh\n")),
+        ("a folder", without_home().link("/etc/passwd", "/tmp")),
+    ];
+    let large = without_home();
+    File::create(large.inside("/etc/passwd")).unwrap().set_len(1 << 30).unwrap();
+    cases.push(("a large file", large));
+    let pipe = without_home();
+    fs::remove_file(pipe.inside("/etc/passwd")).unwrap();
+    Cmd::new("mkfifo").arg(pipe.inside("/etc/passwd")).ok();
+    cases.push(("a pipe", pipe));
+    for (what, bundle) in cases {
+        bundle.write();
+        let id = OciRuntime::new_id();
+        let run = runtime.command(["run", "--bundle"]).arg(bundle.path()).arg(&id);
+        let limited = "ulimit -v 4000000; exec timeout -s KILL 8 \"$@\"";
+        let finished = run.wrapped("bash", &["-c", limited, "bash"]).run();
+        let _ = runtime.command(["delete", "--force", &id]).run();
+        // The old runc waits for somebody to write into the pipe.
+        let held_up = finished.code.is_none_or(|code| code == 137);
+        assert!(!held_up || runtime.is_runc_1_1(), "{what}: {finished}");
+        assert!(finished.stdout.is_empty() || finished.stdout == "ran\n", "{what}: {finished}");
+        assert_eq!(cgroups(&id), [""; 0], "{what}");
+    }
+}
+
+#[test]
+fn a_flood_on_the_terminal_takes_no_memory() {
+    let runtime = OciRuntime::under_test();
+    // Four megabytes without the end of a line, and somebody who reads them slowly.
+    let script = "head -c 4000000 /dev/zero | tr '\\0' x; echo; echo done";
+    let bundle = Bundle::script(script).set("/process/terminal", json!(true));
+    bundle.write();
+    let command = runtime.command(["run", "--bundle"]).arg(bundle.path()).arg(OciRuntime::new_id());
+    let mut terminal = Terminal::run(&command, 80);
+    let (mut peak, id) = (0, terminal.id());
+    terminal.wait_until("all of it has come", |shown| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
+        peak = peak.max(line.split_whitespace().next().and_then(|size| size.parse::<u64>().ok()).unwrap_or(0));
+        shown.ends_with("done\r\n")
+    });
+    assert!(terminal.wait().success());
+    // Go's own memory is most of it with runc.
+    let limit = if runtime.is_runc() { 60_000 } else { 8_000 };
+    assert!((1..limit).contains(&peak), "{peak} kB");
 }
 
 #[test]
