@@ -9,6 +9,7 @@
 
 mod authority;
 pub mod benchmarks;
+mod busybox;
 pub mod clients;
 mod command;
 mod conformance;
@@ -32,6 +33,7 @@ mod proxy;
 mod pusher;
 mod registry;
 pub mod rights;
+mod runtime_engine;
 mod runtime_program;
 mod runtime_validation;
 mod s3;
@@ -44,6 +46,7 @@ mod wire;
 use std::path::{Path, PathBuf};
 
 pub use authority::Authority;
+pub use busybox::busybox_image;
 pub use command::{Cmd, Finished};
 pub use conformance::Conformance;
 pub use containerd::Containerd;
@@ -65,6 +68,7 @@ pub use process::{Process, wait_until};
 pub use proxy::{Asked, Proxy};
 pub use pusher::{Pusher, Pushers, Workload};
 pub use registry::{Answer, Login, Registry, Served, add_query, media_type};
+pub use runtime_engine::Engine;
 pub use runtime_program::{runc_program, runtime_program, runtime_version};
 pub use runtime_validation::{Verdict, validate, validation_programs};
 pub use s3::S3;

@@ -83,9 +83,11 @@ fn run(runtime: &Path, program: &str) -> Verdict {
         for container in $(\"$3/runtime\" list --quiet); do
             echo \"$container\" >>\"$3/left\"; \"$3/runtime\" delete --force \"$container\"
         done >/dev/null 2>&1";
-    let words = ["--signal=KILL", LIMIT, "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"];
+    let words =
+        ["--signal=KILL", LIMIT, "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"];
     let command = Cmd::new("timeout").args(words).arg(tool("runtime-tools")).arg(program).arg(folder.path());
-    let ended = command.env("RUNTIME", &called).env("TMPDIR", folder.folder("tmp")).limit(Duration::from_secs(90)).run();
+    let ended =
+        command.env("RUNTIME", &called).env("TMPDIR", folder.folder("tmp")).limit(Duration::from_secs(90)).run();
     let read = |name: &str| String::from_utf8_lossy(&fs::read(folder.join(name)).unwrap_or_default()).into_owned();
     let (stdout, stderr) = (read("stdout"), read("stderr"));
     let mut verdict = parse(&stdout);

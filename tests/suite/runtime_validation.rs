@@ -7,7 +7,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 
-use cove_tests::{Verdict, cache_folder, runc_program, runtime_program, runtime_version, validate, validation_programs};
+use cove_tests::{
+    Verdict, cache_folder, runc_program, runtime_program, runtime_version, validate, validation_programs,
+};
 
 /// What ours may fail and runc does not: the program, how the check's name begins, and why.
 const EXPLAINED: &[(&str, &str, &str)] = &[];
@@ -33,8 +35,12 @@ fn ours_fails_nothing_that_runc_passes() {
     fs::write(folder().join("table"), &table).unwrap();
 
     let (checks, failed) = total(&of_runc);
-    assert!(checks >= 3600 && failed <= 40, "runc itself: {checks} checks, {failed} not ok: the programs do not work here");
-    let worse: Vec<_> = programs.iter().flat_map(|program| compared(program, &of_runc[program], &of_ours[program])).collect();
+    assert!(
+        checks >= 3600 && failed <= 40,
+        "runc itself: {checks} checks, {failed} not ok: the programs do not work here"
+    );
+    let worse: Vec<_> =
+        programs.iter().flat_map(|program| compared(program, &of_runc[program], &of_ours[program])).collect();
     for (program, what) in &worse {
         println!("{program}: {what}");
     }
@@ -67,7 +73,9 @@ fn compared<'a>(program: &'a str, runc: &Verdict, ours: &Verdict) -> Vec<(&'a st
             None => worse.push(format!("not ok: {name}")),
         }
     }
-    if ours.complaints.len() > runc.complaints.len() && !ours.complaints.iter().all(|error| is_explained(program, error)) {
+    if ours.complaints.len() > runc.complaints.len()
+        && !ours.complaints.iter().all(|error| is_explained(program, error))
+    {
         worse.push(format!("it complains: {:?}", ours.complaints));
     }
     if runc.complete && !ours.complete && !is_explained(program, "end") {
