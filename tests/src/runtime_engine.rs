@@ -46,7 +46,7 @@ impl Engine {
         fs::write(user.home().join("containers.conf"), containers_conf(&user.home().join("libpod")))
             .expect("write a file");
         // The user cannot get to where the program was built.
-        let copy = folder.join("runtime");
+        let copy = folder.join(runtime.file_name().expect("a program has a name"));
         fs::copy(runtime, &copy).expect("copy the runtime");
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("set a mode");
         Self { owner: Owner::Rootless(user), runtime: copy, folder }.with_image()
