@@ -80,7 +80,7 @@ pub fn exec(engine: &Engine) {
         ("missing", 127, "executable file not found in $PATH"),
         ("/bin/missing", 127, "no such file or directory"),
         ("/bin/plain", 126, "permission denied"),
-        ("/folder", 126, "permission denied"),
+        ("/folder", 126, "\"/folder\": "),
     ] {
         let finished = exec(&[], &[command]).run();
         // docker 20.10 says 126 for everything here.
