@@ -56,7 +56,9 @@ impl Global {
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("root") => root = Some(PathBuf::from(parser.value()?)),
-                Arg::Long("log") => global.log = Some(PathBuf::from(parser.value()?)).filter(|path| !path.as_os_str().is_empty()),
+                Arg::Long("log") => {
+                    global.log = Some(PathBuf::from(parser.value()?)).filter(|path| !path.as_os_str().is_empty())
+                }
                 Arg::Long("log-format") => match parser.value()?.string()?.as_str() {
                     "json" => global.json = true,
                     "text" => global.json = false,
@@ -71,10 +73,7 @@ impl Global {
                     std::process::exit(0);
                 }
                 Arg::Long("version") | Arg::Short('v') => {
-                    output::print(&format!(
-                        "cove-runtime version {}\nspec: {OCI_VERSION}",
-                        env!("CARGO_PKG_VERSION")
-                    ));
+                    output::print(&format!("cove-runtime version {}\nspec: {OCI_VERSION}", env!("CARGO_PKG_VERSION")));
                     std::process::exit(0);
                 }
                 Arg::Value(command) => {

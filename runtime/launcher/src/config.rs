@@ -170,9 +170,9 @@ impl Config {
     /// The namespace of a kind, if the container has one of its own or joins one: the path of the latter.
     pub(crate) fn namespace(&self, kind: LinuxNamespaceType) -> Option<Option<&Path>> {
         let all = self.linux.namespaces().as_deref().unwrap_or_default();
-        all.iter().find(|namespace| namespace.typ() == kind).map(|found| {
-            found.path().as_deref().filter(|path| !path.as_os_str().is_empty())
-        })
+        all.iter()
+            .find(|namespace| namespace.typ() == kind)
+            .map(|found| found.path().as_deref().filter(|path| !path.as_os_str().is_empty()))
     }
 
     /// Whether the container gets a new namespace of this kind.
@@ -205,7 +205,9 @@ impl Config {
                 return wrong("unable to restrict sys entries without a private MNT namespace");
             }
             if !self.mounts.is_empty() {
-                return wrong("mounts need a mount namespace in linux.namespaces: without one they would be the host's");
+                return wrong(
+                    "mounts need a mount namespace in linux.namespaces: without one they would be the host's",
+                );
             }
         }
         let maps_ids = [self.linux.uid_mappings(), self.linux.gid_mappings()];
@@ -237,20 +239,21 @@ impl Config {
             let own = |kind| self.namespace(kind).is_some();
             let ipc = ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall"];
             let more = ["kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"];
-            let allowed = if ipc.contains(&key.as_str()) || more.contains(&key.as_str()) || key.starts_with("fs.mqueue.")
-            {
-                own(LinuxNamespaceType::Ipc)
-            } else if key.starts_with("net.") {
-                own(LinuxNamespaceType::Network)
-            } else if key == "kernel.domainname" {
-                own(LinuxNamespaceType::Uts)
-            } else if key == "kernel.hostname" {
-                let text = "sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\" field";
-                return Err(Error::Config(text.to_owned()));
-            } else {
-                let text = format!("sysctl {key:?} is not in a separate kernel namespace");
-                return Err(Error::Config(text));
-            };
+            let allowed =
+                if ipc.contains(&key.as_str()) || more.contains(&key.as_str()) || key.starts_with("fs.mqueue.") {
+                    own(LinuxNamespaceType::Ipc)
+                } else if key.starts_with("net.") {
+                    own(LinuxNamespaceType::Network)
+                } else if key == "kernel.domainname" {
+                    own(LinuxNamespaceType::Uts)
+                } else if key == "kernel.hostname" {
+                    let text =
+                        "sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\" field";
+                    return Err(Error::Config(text.to_owned()));
+                } else {
+                    let text = format!("sysctl {key:?} is not in a separate kernel namespace");
+                    return Err(Error::Config(text));
+                };
             if !allowed {
                 let text = format!("sysctl {key:?} is not allowed in the hosts namespace");
                 return Err(Error::Config(text));

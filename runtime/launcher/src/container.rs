@@ -66,7 +66,7 @@ impl Container {
             if self.status()? == Status::Stopped && !shares_processes {
                 return Err(Error::NotRunning);
             }
-            self.record.cgroups.kill(signal)?;
+            self.record.cgroups.kill(signal.as_raw())?;
             // Where there are no cgroups to tell who belongs to it.
             if let Some(process) = self.record.init.open() {
                 let _ = rustix::process::pidfd_send_signal(&process, signal);
@@ -96,7 +96,7 @@ impl Container {
         }
         if self.record.namespaces & libc::CLONE_NEWPID as u64 == 0 {
             // Its process has ended, but others of it may run on.
-            self.record.cgroups.kill(Signal::KILL)?;
+            self.record.cgroups.kill(Signal::KILL.as_raw())?;
         }
         self.record.cgroups.delete()?;
         self.folder.remove()?;
@@ -112,7 +112,9 @@ impl Container {
             Err(Error::NotRunning) => return Ok(()),
             killed => killed?,
         }
-        self.record.cgroups.thaw()?;
+        if self.record.cgroups.is_frozen()? {
+            self.record.cgroups.thaw()?;
+        }
         let end = Instant::now() + DEATH;
         let mut pause = Duration::from_micros(100);
         while self.record.init.runs() {

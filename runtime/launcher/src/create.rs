@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -114,7 +115,7 @@ fn make(root: &RootFolder, options: &CreateOptions, start: Start) -> Result<Crea
 /// What there is already of a container that is being made.
 struct Made<'a> {
     folder: &'a Folder,
-    cgroups: Option<Cgroups>,
+    cgroups: Option<Rc<Cgroups>>,
     process: Option<(Pid, OwnedFd)>,
 }
 
@@ -126,7 +127,7 @@ impl Made<'_> {
             let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
         }
         if let Some(cgroups) = self.cgroups.take() {
-            let _ = cgroups.kill(Signal::KILL);
+            let _ = cgroups.kill(Signal::KILL.as_raw());
             let _ = cgroups.delete();
         }
         let _ = self.folder.remove();
@@ -151,13 +152,13 @@ fn make_in(
     let process = config.process()?;
     let namespaces = Namespaces::open(config)?;
     let resources = config.linux.resources().as_ref();
-    let cgroups = Cgroups::plan(&Request {
+    let cgroups = Rc::new(Cgroups::plan(&Request {
         id: &options.id,
         path: config.linux.cgroups_path().as_deref(),
         systemd: options.systemd_cgroup,
         rootless: user_namespace::is_rootless(),
         resources,
-    })?;
+    })?);
     let filter = config.seccomp.as_deref().map(|profile| seccomp::cached(profile, &root.seccomp_cache()));
     let filter = filter.transpose().map_err(|error| Error::Config(format!("error in linux.seccomp: {error}")))?;
     let new_user_namespace = namespaces.is_new(LinuxNamespaceType::User);
@@ -165,19 +166,18 @@ fn make_in(
     let (capabilities, dropped) = Sets::plan(process.capabilities.as_ref(), user_namespace);
     let mut warnings: Vec<String> = dropped
         .iter()
-        .map(|name| format!("capability {name} is not in the bounding set of the runtime: the container does not get it"))
+        .map(|name| {
+            format!("capability {name} is not in the bounding set of the runtime: the container does not get it")
+        })
         .collect();
 
-    made.cgroups = Some(cgroups.clone());
+    made.cgroups = Some(Rc::clone(&cgroups));
     warnings.extend(cgroups.create(resources)?);
     let entrance = cgroups.entrance()?;
     fail_point("cgroups")?;
     let root_path = root_path(config, bundle)?;
-    let rootfs = if may_mount() {
-        Some(RootFs::prepare(config, &root_path, &cgroups, options.no_pivot)?)
-    } else {
-        None
-    };
+    let rootfs =
+        if may_mount() { Some(RootFs::prepare(config, &root_path, &cgroups, options.no_pivot)?) } else { None };
     fail_point("rootfs")?;
     let proc = Proc::open().map_err(Error::system("open /proc"))?;
     let console = options.console_socket.as_ref().map(ConsoleSocket::connect);
@@ -216,7 +216,8 @@ fn make_in(
         rootfs: rootfs.as_ref(),
         no_pivot: options.no_pivot,
         namespaces: &namespaces,
-        entrance: into.is_none().then_some(&entrance),
+        entrance: &entrance,
+        is_cloned_into: into.is_some(),
         proc: &proc,
         confinement,
         console: console.as_ref(),
@@ -265,9 +266,8 @@ fn now() -> String {
 /// Where the root file system is.
 fn root_path(config: &Config, bundle: &Path) -> Result<PathBuf, Error> {
     let path = config.root.as_ref().map(|root| bundle.join(root.path())).unwrap_or_default();
-    std::fs::canonicalize(&path).map_err(|error| {
-        Error::Config(format!("invalid rootfs: {}: {}", path.display(), plain(&error)))
-    })
+    std::fs::canonicalize(&path)
+        .map_err(|error| Error::Config(format!("invalid rootfs: {}: {}", path.display(), plain(&error))))
 }
 
 /// Clones the process that becomes the container's; in it, this does not come back.
@@ -280,7 +280,9 @@ fn clone_into<'a>(
     let cloned = Error::system("error making the container's process");
     if let Some(user) = namespaces.joined(LinuxNamespaceType::User) {
         // Its namespaces must be those of the user namespace that is joined, so somebody has to be in it to make them.
-        let Clone::Parent(between, _) = clone(0, None).map_err(cloned)? else { enter_and_clone(user, namespaces, init) };
+        let Clone::Parent(between, _) = clone(0, None).map_err(cloned)? else {
+            enter_and_clone(user, namespaces, init)
+        };
         let message = channel.receive().map_err(Error::system("hear of the container's process"))?;
         let _ = rustix::process::waitpid(Some(between), WaitOptions::empty());
         return match message {
@@ -358,7 +360,9 @@ fn accompany(channel: &Channel, config: &Config, record: &Record) -> Result<(), 
             Some(Message::Notifications(file)) => notify::pass_on(&file, config, record)?,
             Some(Message::Ready) => return Ok(()),
             Some(Message::Failed(text)) => return Err(Error::Start(text)),
-            Some(Message::Go | Message::Process(_)) => return Err(Error::Start("it says what it cannot say".to_owned())),
+            Some(Message::Go | Message::Process(_)) => {
+                return Err(Error::Start("it says what it cannot say".to_owned()));
+            }
             None => {
                 let text = "container init died before it was ready (is its memory limit too low?)";
                 return Err(Error::Start(text.to_owned()));
@@ -392,7 +396,7 @@ impl Created {
 
     fn undo(&mut self) {
         let process = self.process.try_clone().ok().map(|process| (self.pid, process));
-        Made { folder: &self.folder, cgroups: Some(self.record.cgroups.clone()), process }.undo();
+        Made { folder: &self.folder, cgroups: Some(Rc::clone(&self.record.cgroups)), process }.undo();
     }
 }
 

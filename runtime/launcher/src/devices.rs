@@ -50,7 +50,11 @@ pub(crate) struct Devices(Vec<Device>);
 impl Devices {
     /// Those of `config.json` and the ones that every container has; none where `/dev` is the host's. In a user namespace
     /// nothing can be made: there the host's are opened, to be mounted.
-    pub(crate) fn prepare(config: &[LinuxDevice], mounts: &[Mount], in_user_namespace: bool) -> Result<Option<Self>, Error> {
+    pub(crate) fn prepare(
+        config: &[LinuxDevice],
+        mounts: &[Mount],
+        in_user_namespace: bool,
+    ) -> Result<Option<Self>, Error> {
         let is_bind = |mount: &&Mount| {
             mount.destination() == Path::new("/dev")
                 && (mount.typ().as_deref() == Some("bind")

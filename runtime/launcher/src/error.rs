@@ -83,10 +83,7 @@ pub enum Error {
 
 impl Error {
     /// For `map_err` after a call of the system on a file of ours.
-    pub(crate) fn file<E: Into<io::Error>>(
-        action: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(E) -> Self {
+    pub(crate) fn file<E: Into<io::Error>>(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source: source.into() }
     }

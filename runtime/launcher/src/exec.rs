@@ -57,6 +57,7 @@ struct Joining<'a> {
     record: &'a Record,
     init: &'a OwnedFd,
     entrance: &'a Entrance,
+    is_cloned_into: bool,
     proc: &'a Proc,
     confinement: Confinement<'a>,
     console: Option<&'a UnixStream>,
@@ -95,6 +96,7 @@ pub fn exec(root: &RootFolder, container: &Container, options: &ExecOptions) -> 
         record,
         init: &init,
         entrance: &entrance,
+        is_cloned_into: false,
         proc: &proc,
         confinement: Confinement {
             process,
@@ -172,9 +174,14 @@ fn clone_into(joining: Joining<'_>, channel: &Channel) -> Result<(Pid, OwnedFd),
         let joined = rustix::thread::move_into_thread_name_spaces(joining.init.as_fd(), processes);
         joined.map_err(Error::system("error joining the pid namespace"))?;
     }
-    match clone(0, None).map_err(cloned)? {
+    // On version 2 this is the quick way in; not into a cgroup that takes no processes.
+    let (result, is_cloned_into) = match joining.entrance.folder_v2().map(|folder| clone(0, Some(folder))) {
+        Some(Ok(cloned)) => (Ok(cloned), true),
+        _ => (clone(0, None), false),
+    };
+    match result.map_err(cloned)? {
         Clone::Parent(pid, process) => Ok((pid, process)),
-        Clone::Child => joining.become_process(Some(all - processes)),
+        Clone::Child => Joining { is_cloned_into, ..joining }.become_process(Some(all - processes)),
     }
 }
 
@@ -214,9 +221,16 @@ impl Joining<'_> {
     }
 
     fn enter_cgroup(&self) -> Result<(), Failure> {
-        self.entrance.enter().map_err(|error| {
-            Failure(format!("unable to apply cgroup configuration: {}", crate::error::plain(&error)))
-        })
+        let failed = |error: &dyn std::fmt::Display| Failure(format!("unable to apply cgroup configuration: {error}"));
+        match self.entrance.enter(self.is_cloned_into) {
+            // A container that has shared out its controllers has no processes in its outermost cgroup.
+            Err(error) if error.source().raw_os_error() == Some(libc::EBUSY) => {
+                let init = self.record.init.pid().ok_or_else(|| failed(&error))?;
+                let beside = self.record.cgroups.entrance_beside(init).map_err(|error| failed(&error))?;
+                beside.enter(false).map_err(|error| failed(&error))
+            }
+            entered => entered.map_err(|error| failed(&error)),
+        }
     }
 
     fn go(&self, join: Option<ThreadNameSpaceType>) -> Result<Infallible, Failure> {
@@ -256,12 +270,7 @@ fn hide() {
 }
 
 /// Does what the new process asks for, until the program has taken over.
-fn accompany(
-    channel: &Channel,
-    container: &Container,
-    options: &ExecOptions,
-    pid: Pid,
-) -> Result<(), Error> {
+fn accompany(channel: &Channel, container: &Container, options: &ExecOptions, pid: Pid) -> Result<(), Error> {
     let mut ready = false;
     loop {
         let message = channel.receive().map_err(Error::system("hear of the process"))?;

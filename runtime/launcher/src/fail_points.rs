@@ -4,7 +4,17 @@ use crate::error::Failure;
 
 /// Where one can be had, in the order in which they are passed.
 pub const FAIL_POINTS: [&str; 11] = [
-    "folder", "cgroups", "rootfs", "clone", "namespaces", "limits", "mounts", "root", "confined", "record", "pid-file",
+    "folder",
+    "cgroups",
+    "rootfs",
+    "clone",
+    "namespaces",
+    "limits",
+    "mounts",
+    "root",
+    "confined",
+    "record",
+    "pid-file",
 ];
 
 /// Fails if the environment says so (`COVE_LAUNCHER_FAIL_AT`).

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Hook;
-use rustix::fs::MemfdFlags;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
 use rustix::process::Pid;
 
 use crate::error::plain;
@@ -47,7 +47,8 @@ fn call_one(hook: &Hook, state: &[u8]) -> Result<(), String> {
     let stream = |file: &File| file.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
     let input = buffer(state).map_err(|error| error.to_string())?;
     command.stdin(input).stdout(stream(&out)).stderr(stream(&err));
-    let mut child = command.spawn().map_err(|error| format!("fork/exec {}: {}", hook.path().display(), plain(&error)))?;
+    let mut child =
+        command.spawn().map_err(|error| format!("fork/exec {}: {}", hook.path().display(), plain(&error)))?;
     let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     if let Some(limit) = limit
         && !ends_within(&child, limit)

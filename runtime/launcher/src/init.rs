@@ -32,8 +32,9 @@ pub(crate) struct Init<'a> {
     pub(crate) rootfs: Option<&'a RootFs>,
     pub(crate) no_pivot: bool,
     pub(crate) namespaces: &'a Namespaces,
-    /// None where the clone has put it into its cgroup already.
-    pub(crate) entrance: Option<&'a Entrance>,
+    pub(crate) entrance: &'a Entrance,
+    /// Whether the clone has put it into its cgroup of version 2.
+    pub(crate) is_cloned_into: bool,
     pub(crate) proc: &'a Proc,
     pub(crate) confinement: Confinement<'a>,
     pub(crate) console: Option<&'a UnixStream>,
@@ -71,10 +72,11 @@ impl Init<'_> {
             Some(rootfs) => self.root(config, rootfs)?,
             None => {
                 let cgroups = &self.record.cgroups;
-                let prepared = RootFs::prepare(config, self.root, cgroups, self.no_pivot).map_err(|error| match error {
-                    Error::Start(text) => Failure(text),
-                    error => Failure::init(error),
-                })?;
+                let prepared =
+                    RootFs::prepare(config, self.root, cgroups, self.no_pivot).map_err(|error| match error {
+                        Error::Start(text) => Failure(text),
+                        error => Failure::init(error),
+                    })?;
                 self.root(config, &prepared)?
             }
         };
@@ -93,7 +95,8 @@ impl Init<'_> {
             Some(waiting) => *started = Some(waiting.wait().map_err(Failure::at("error waiting for start"))?),
         }
         if let Some(hooks) = &config.hooks {
-            hooks::call(hooks.start_container().as_ref(), &self.record.state(Status::Created)).map_err(Failure::init)?;
+            hooks::call(hooks.start_container().as_ref(), &self.record.state(Status::Created))
+                .map_err(Failure::init)?;
         }
         Err(ready.execute(self.preserved))
     }
@@ -105,11 +108,8 @@ impl Init<'_> {
             self.wait()?;
             become_root()?;
         }
-        if let Some(entrance) = self.entrance {
-            entrance.enter().map_err(|error| {
-                Failure(format!("unable to apply cgroup configuration: {}", plain(&error)))
-            })?;
-        }
+        let entered = self.entrance.enter(self.is_cloned_into);
+        entered.map_err(|error| Failure(format!("unable to apply cgroup configuration: {error}")))?;
         self.namespaces.enter(self.config, self.proc)?;
         rustix::process::setsid().map(drop).map_err(Failure::at("error making a session"))?;
         // What is made from here on has the mode that is asked for.

@@ -50,7 +50,8 @@ impl Namespaces {
             let failed = |error: io::Error| {
                 Error::Config(format!("cannot join the {kind} namespace at {}: {}", path.display(), plain(&error)))
             };
-            let open = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
+            let open =
+                rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
             let file = open.map_err(|error| failed(error.into()))?;
             if rustix::fs::fstatfs(&file).map_err(|error| failed(error.into()))?.f_type != NSFS {
                 return Err(failed(io::Error::other("it is no namespace")));
@@ -94,9 +95,8 @@ impl Namespaces {
         }
         if self.is_new(LinuxNamespaceType::Time) {
             let offsets = config.linux.time_offsets().iter().flatten();
-            enter_time(offsets, proc).map_err(|error| {
-                Failure::init(format_args!("error making a time namespace: {}", plain(&error)))
-            })?;
+            enter_time(offsets, proc)
+                .map_err(|error| Failure::init(format_args!("error making a time namespace: {}", plain(&error))))?;
         }
         Ok(())
     }
@@ -125,10 +125,7 @@ pub(crate) fn join(file: &OwnedFd, kind: LinuxNamespaceType) -> io::Result<()> {
 }
 
 /// Offsets can be set until somebody is in the new namespace, which the one who made it is not at first.
-fn enter_time<'a>(
-    offsets: impl Iterator<Item = (&'a String, &'a LinuxTimeOffset)>,
-    proc: &Proc,
-) -> io::Result<()> {
+fn enter_time<'a>(offsets: impl Iterator<Item = (&'a String, &'a LinuxTimeOffset)>, proc: &Proc) -> io::Result<()> {
     syscalls::unshare(UnshareFlags::from_bits_retain(CLONE_NEWTIME as u32))?;
     let own = proc.own()?;
     for (clock, offset) in offsets {

@@ -30,7 +30,8 @@ impl ProcessId {
 
     /// Whether it still runs. What has ended and waits to be collected does not.
     pub fn runs(&self) -> bool {
-        let same = stat(self.pid).is_some_and(|(state, started)| started == self.started && !matches!(state, b'Z' | b'X'));
+        let same =
+            stat(self.pid).is_some_and(|(state, started)| started == self.started && !matches!(state, b'Z' | b'X'));
         same && boot_id().is_ok_and(|boot| boot == self.boot)
     }
 

@@ -114,9 +114,7 @@ impl RootFs {
         let readonly = Attributes { set: attribute::RDONLY, clear: 0 };
         let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         for path in linux.readonly_paths().iter().flatten() {
-            let failed = |error: io::Error| {
-                Failure::init(format_args!("readonly path {path}: {}", plain(&error)))
-            };
+            let failed = |error: io::Error| Failure::init(format_args!("readonly path {path}: {}", plain(&error)));
             match within.open(Path::new(path), OFlags::PATH) {
                 Err(error) if missing(&error) => {}
                 Err(error) => return Err(failed(error)),
@@ -128,8 +126,7 @@ impl RootFs {
         }
         let mut covers = Covers { null: &self.null, null_is_used: false, folder: None };
         for path in linux.masked_paths().iter().flatten() {
-            let failed =
-                |error: io::Error| Failure::init(format_args!("can't mask path {path:?}: {}", plain(&error)));
+            let failed = |error: io::Error| Failure::init(format_args!("can't mask path {path:?}: {}", plain(&error)));
             let file = match within.open(Path::new(path), OFlags::PATH) {
                 // A path with a file on the way to it is not there either.
                 Err(error) if missing(&error) || error.kind() == io::ErrorKind::NotADirectory => continue,
@@ -186,9 +183,10 @@ fn propagation_flags(flags: u64, recursive: bool) -> MountPropagationFlags {
 
 /// A user namespace with the container's maps, for mounts that want them; only made when one does.
 fn own_mapping(config: &Config) -> Result<Option<OwnedFd>, Error> {
-    let wanted = config.mounts.iter().any(|mount| {
-        mount.options().iter().flatten().any(|word| word == "idmap" || word == "ridmap")
-    });
+    let wanted = config
+        .mounts
+        .iter()
+        .any(|mount| mount.options().iter().flatten().any(|word| word == "idmap" || word == "ridmap"));
     if !wanted {
         return Ok(None);
     }

@@ -13,8 +13,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 
 use crate::syscalls::execveat;
 
-const SEALS: SealFlags =
-    SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// Comes back only in a process that runs from a sealed copy.
 pub fn ensure_sealed() -> io::Result<()> {
@@ -26,9 +25,8 @@ pub fn ensure_sealed() -> io::Result<()> {
     let copy = copy(&own)?;
     let words = |words: &mut dyn Iterator<Item = Vec<u8>>| words.map(CString::new).collect::<Result<Vec<_>, _>>();
     let arguments = words(&mut std::env::args_os().map(OsStringExt::into_vec))?;
-    let environment = words(&mut std::env::vars_os().map(|(name, value)| {
-        [name.into_vec(), value.into_vec()].join(&b'=')
-    }))?;
+    let environment =
+        words(&mut std::env::vars_os().map(|(name, value)| [name.into_vec(), value.into_vec()].join(&b'=')))?;
     Err(execveat(copy.as_fd(), &arguments, &environment))
 }
 

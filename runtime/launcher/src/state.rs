@@ -8,6 +8,7 @@ use std::fs::{DirBuilder, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +64,7 @@ pub struct Record {
     /// Of `config.json`.
     pub annotations: HashMap<String, String>,
     /// Its cgroups.
-    pub cgroups: Cgroups,
+    pub cgroups: Rc<Cgroups>,
     /// Namespaces that it has for itself or joined, as flags of clone(2).
     pub namespaces: u64,
     /// Its process as `config.json` has it: what `exec` begins with.
@@ -187,7 +188,8 @@ impl Folder {
 
     /// Remembers, whole or not at all.
     pub(crate) fn write(&self, record: &Record) -> Result<(), Error> {
-        let text = serde_json::to_vec(record).map_err(|error| Error::file("write", &self.0)(io::Error::other(error)))?;
+        let text =
+            serde_json::to_vec(record).map_err(|error| Error::file("write", &self.0)(io::Error::other(error)))?;
         replace(&self.0.join(RECORD), &text)
     }
 

@@ -8,8 +8,8 @@ use oci_spec::runtime::LinuxIdMapping;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
-use crate::syscalls::{Clone, clone};
 use crate::Error;
+use crate::syscalls::{Clone, clone};
 
 fn lines(maps: &[LinuxIdMapping]) -> String {
     let line = |map: &LinuxIdMapping| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
@@ -21,9 +21,11 @@ fn lines(maps: &[LinuxIdMapping]) -> String {
 pub(crate) fn write_maps(process: Pid, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<(), Error> {
     let pid = process.as_raw_nonzero();
     let write = |name: &str, text: &str| std::fs::write(format!("/proc/{pid}/{name}"), text);
-    let failed = |name: &'static str, error: io::Error| Error::Config(format!(
-        "cannot write {name} of the user namespace: {error}\nAn ordinary user can map only itself, or ids of its own in /etc/subuid and /etc/subgid by newuidmap (package uidmap)."
-    ));
+    let failed = |name: &'static str, error: io::Error| {
+        Error::Config(format!(
+            "cannot write {name} of the user namespace: {error}\nAn ordinary user can map only itself, or ids of its own in /etc/subuid and /etc/subgid by newuidmap (package uidmap)."
+        ))
+    };
     if let Err(error) = write("uid_map", &lines(uids)) {
         by_program("newuidmap", pid.get(), uids).map_err(|_| failed("uid_map", error))?;
     }

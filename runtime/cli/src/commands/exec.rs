@@ -111,7 +111,8 @@ fn parse_user(text: &str) -> Result<User, Failed> {
     let number = |text: &str, what: &str| -> Result<u32, Failed> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let number = text.parse::<u32>().ok().filter(|number| digits && *number != u32::MAX);
-        number.ok_or_else(|| format!("parsing {text:?} as a numeric {what} failed: 0 to 4294967294 are possible").into())
+        number
+            .ok_or_else(|| format!("parsing {text:?} as a numeric {what} failed: 0 to 4294967294 are possible").into())
     };
     let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
     let mut user = User::default();
@@ -185,7 +186,21 @@ mod tests {
         assert_eq!(parsed("1000"), Some((1000, 0)));
         assert_eq!(parsed("0:5"), Some((0, 5)));
         assert_eq!(parsed("4294967294:1"), Some((4_294_967_294, 1)));
-        for wrong in ["", ":", "1:", ":1", "-1", "+1", "0x0", "4294967295", "4294967296", "18446744073709551616", "root", "1 ", "1:2:3"] {
+        for wrong in [
+            "",
+            ":",
+            "1:",
+            ":1",
+            "-1",
+            "+1",
+            "0x0",
+            "4294967295",
+            "4294967296",
+            "18446744073709551616",
+            "root",
+            "1 ",
+            "1:2:3",
+        ] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
     }

@@ -42,7 +42,9 @@ pub(crate) fn call(global: &Global, command: &str, parser: Parser, log: &Log) ->
         "events" => events::events(global, parser),
         "features" => features::features(parser),
         "spec" => spec::spec(parser),
-        _ => Err(Failed::from(format!("no command is called {command:?}; `cove-runtime --help` tells which there are"))),
+        _ => {
+            Err(Failed::from(format!("no command is called {command:?}; `cove-runtime --help` tells which there are")))
+        }
     }
 }
 

@@ -181,7 +181,9 @@ fn refuse_threaded(folder: &Folder) -> Result<(), CgroupError> {
         "" | "domain" => Ok(()),
         // Threads below it are its own; processes may join it.
         "domain threaded" => Ok(()),
-        "domain invalid" => Err(CgroupError::Threaded { path: folder.path().to_owned(), mode: "an invalid".to_owned() }),
+        "domain invalid" => {
+            Err(CgroupError::Threaded { path: folder.path().to_owned(), mode: "an invalid".to_owned() })
+        }
         mode => Err(CgroupError::Threaded { path: folder.path().to_owned(), mode: mode.to_owned() }),
     }
 }
@@ -228,9 +230,8 @@ fn inherit_cpuset(
         }
         let mut value = root.read(file)?;
         for level in levels.iter().rev().skip(1).rev() {
-            let above = root
-                .below(level)
-                .map_err(|source| CgroupError::Open { path: root.path().join(level), source })?;
+            let above =
+                root.below(level).map_err(|source| CgroupError::Open { path: root.path().join(level), source })?;
             let found = above.read(file)?;
             if found.trim().is_empty() {
                 above.write(file, value.trim())?;

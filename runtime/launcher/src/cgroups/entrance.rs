@@ -124,8 +124,7 @@ impl Cgroups {
     /// A process that is gone, or that is not in the container's cgroup.
     pub fn entrance_beside(&self, process: Pid) -> Result<Entrance, CgroupError> {
         let path = PathBuf::from(format!("/proc/{}/cgroup", process.as_raw_nonzero()));
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| CgroupError::Host { path: path.clone(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| CgroupError::Host { path: path.clone(), source })?;
         let outside = || CgroupError::Parse { path: path.clone(), text: text.clone() };
         let own = text.lines().find_map(|line| line.strip_prefix("0::")).map(|own| place::clean(Path::new(own)));
         self.open_doors(&|hierarchy| match hierarchy.version {

@@ -191,10 +191,7 @@ impl Folder {
     }
 
     /// Calls `visit` for this cgroup and for all below it, parents first.
-    pub(super) fn walk(
-        &self,
-        visit: &mut dyn FnMut(&Folder) -> Result<(), CgroupError>,
-    ) -> Result<(), CgroupError> {
+    pub(super) fn walk(&self, visit: &mut dyn FnMut(&Folder) -> Result<(), CgroupError>) -> Result<(), CgroupError> {
         visit(self)?;
         let children = match self.children() {
             Err(error) if is_missing(&error) => return Ok(()),

@@ -134,12 +134,7 @@ fn thaw(folder: &Folder, version: Version) -> Result<(), CgroupError> {
 }
 
 /// Signals all processes; where they are not frozen, again those that were made meanwhile.
-fn signal_all(
-    folder: &Folder,
-    signal: i32,
-    is_frozen: bool,
-    done: &mut HashSet<i32>,
-) -> Result<(), CgroupError> {
+fn signal_all(folder: &Folder, signal: i32, is_frozen: bool, done: &mut HashSet<i32>) -> Result<(), CgroupError> {
     let rounds = if is_frozen { 1 } else { 10 };
     for _ in 0..rounds {
         let new: Vec<i32> =

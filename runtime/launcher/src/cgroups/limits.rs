@@ -47,10 +47,7 @@ impl Setting {
 }
 
 /// Makes the settings. `folder` gives the cgroup in which a controller has its files.
-pub(super) fn apply<'a>(
-    settings: &[Setting],
-    folder: &dyn Fn(&str) -> Option<&'a Folder>,
-) -> Result<(), CgroupError> {
+pub(super) fn apply<'a>(settings: &[Setting], folder: &dyn Fn(&str) -> Option<&'a Folder>) -> Result<(), CgroupError> {
     let mut waiting = Vec::new();
     for setting in settings {
         let Some(folder) = folder(setting.controller) else {

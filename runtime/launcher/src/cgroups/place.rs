@@ -101,8 +101,19 @@ impl Hierarchy {
     /// Where it comes in the order in which runc makes them: what fails, fails at the same place.
     fn rank(&self) -> usize {
         const ORDER: [&str; 13] = [
-            "cpuset", "devices", "memory", "cpu", "cpuacct", "pids", "blkio", "hugetlb", "net_cls", "net_prio",
-            "perf_event", "freezer", "rdma",
+            "cpuset",
+            "devices",
+            "memory",
+            "cpu",
+            "cpuacct",
+            "pids",
+            "blkio",
+            "hugetlb",
+            "net_cls",
+            "net_prio",
+            "perf_event",
+            "freezer",
+            "rdma",
         ];
         let of = |name: &String| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len());
         match self.version {

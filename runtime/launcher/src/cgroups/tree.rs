@@ -102,12 +102,7 @@ impl Mount {
     }
 
     fn unified(&self, own: &str) -> Mounted {
-        Mounted {
-            version: Version::V2,
-            controllers: Vec::new(),
-            mount: self.point.clone(),
-            own: self.relative(own),
-        }
+        Mounted { version: Version::V2, controllers: Vec::new(), mount: self.point.clone(), own: self.relative(own) }
     }
 
     /// A cgroup relative to the mount point. In a container without a cgroup namespace only a part is mounted.

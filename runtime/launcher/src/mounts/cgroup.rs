@@ -27,7 +27,8 @@ impl CgroupTrees {
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
         let mut trees = Vec::new();
-        for place in mounts.lines().filter(|line| line.contains(" - cgroup ")).filter_map(|line| line.split(' ').nth(4)) {
+        for place in mounts.lines().filter(|line| line.contains(" - cgroup ")).filter_map(|line| line.split(' ').nth(4))
+        {
             let here: Vec<_> = paths.iter().filter(|(_, path)| path.starts_with(place)).collect();
             let (Some((_, path)), Some(name)) = (here.first(), Path::new(place).file_name()) else { continue };
             let controllers = here.iter().map(|(name, _)| (*name).to_owned()).collect();

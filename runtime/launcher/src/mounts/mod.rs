@@ -42,7 +42,11 @@ enum Source {
 }
 
 /// Opens what the mounts need of the host. Relative sources begin at the bundle, which is the working folder then.
-pub(crate) fn prepare(mounts: &[Mount], cgroups: &Cgroups, own: Option<BorrowedFd<'_>>) -> Result<Vec<Prepared>, Error> {
+pub(crate) fn prepare(
+    mounts: &[Mount],
+    cgroups: &Cgroups,
+    own: Option<BorrowedFd<'_>>,
+) -> Result<Vec<Prepared>, Error> {
     mounts.iter().map(|mount| Prepared::new(mount, cgroups, own)).collect()
 }
 
@@ -189,8 +193,17 @@ fn plain_folder(within: &Within, path: &Path) -> io::Result<OwnedFd> {
 
 /// What may be covered below `/proc`: files that tell of the machine, which programs such as lxcfs tell otherwise.
 const IN_PROC: [&str; 11] = [
-    "cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev",
-    "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled",
+    "cpuinfo",
+    "diskstats",
+    "meminfo",
+    "stat",
+    "swaps",
+    "uptime",
+    "loadavg",
+    "slabinfo",
+    "net/dev",
+    "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled",
 ];
 
 /// Nothing but procfs may be `/proc`, for what is written there confines processes.
@@ -205,7 +218,8 @@ fn refuse_in_proc(path: &Path, source: Option<BorrowedFd<'_>>) -> io::Result<()>
     }
     let Ok(below) = clean.strip_prefix("proc") else { return Ok(()) };
     let is_proc = |file: BorrowedFd<'_>| rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC);
-    if below.as_os_str().is_empty() && source.is_some_and(is_proc) || IN_PROC.iter().any(|name| below == Path::new(name))
+    if below.as_os_str().is_empty() && source.is_some_and(is_proc)
+        || IN_PROC.iter().any(|name| below == Path::new(name))
     {
         return Ok(());
     }
@@ -218,7 +232,10 @@ fn refuse_over_proc(path: &Path, target: BorrowedFd<'_>) -> io::Result<()> {
         return Ok(());
     }
     let clean: PathBuf = path.components().filter(|part| *part != Component::RootDir).collect();
-    if clean.strip_prefix("proc").is_ok_and(|below| IN_PROC.iter().any(|name| below == Path::new(name)) || below.as_os_str().is_empty()) {
+    if clean
+        .strip_prefix("proc")
+        .is_ok_and(|below| IN_PROC.iter().any(|name| below == Path::new(name)) || below.as_os_str().is_empty())
+    {
         return Ok(());
     }
     Err(io::Error::other(format!("{:?} cannot be mounted because it is inside /proc", path.display())))

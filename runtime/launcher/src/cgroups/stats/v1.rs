@@ -139,8 +139,7 @@ fn entries(folder: &Folder, file: &str) -> Result<Vec<BlkioEntry>, CgroupError> 
 fn hugetlb(folder: &Folder, stats: &mut Stats) -> Result<(), CgroupError> {
     for size in page_sizes(folder, ".usage_in_bytes")? {
         let of = |name: &str| number_or_zero(folder, &format!("hugetlb.{size}.{name}"));
-        let entry =
-            HugeTlb { usage: of("usage_in_bytes")?, max: of("max_usage_in_bytes")?, failcnt: of("failcnt")? };
+        let entry = HugeTlb { usage: of("usage_in_bytes")?, max: of("max_usage_in_bytes")?, failcnt: of("failcnt")? };
         stats.hugetlb.insert(size, entry);
     }
     Ok(())

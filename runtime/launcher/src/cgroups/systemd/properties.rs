@@ -39,15 +39,15 @@ pub(super) fn of_devices(resources: &LinuxResources) -> Result<Vec<Property>, Cg
     let all = Exceptions::of(&rules)?;
     if all.allow_others {
         // systemd cannot express exceptions from that; the cgroup itself has them.
-        return Ok(vec![
-            ("DevicePolicy", Value::Text("auto".to_owned())),
-            ("DeviceAllow", Value::Pairs(Vec::new())),
-        ]);
+        return Ok(vec![("DevicePolicy", Value::Text("auto".to_owned())), ("DeviceAllow", Value::Pairs(Vec::new()))]);
     }
     let groups = std::fs::read_to_string("/proc/devices").unwrap_or_default();
     let allowed = all.exceptions.iter().filter_map(|scope| {
-        let letters: String =
-            [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')].iter().filter(|(bit, _)| scope.access & bit != 0).map(|(_, letter)| *letter).collect();
+        let letters: String = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
+            .iter()
+            .filter(|(bit, _)| scope.access & bit != 0)
+            .map(|(_, letter)| *letter)
+            .collect();
         let kind = if scope.kind == Some(Kind::Block) { "block" } else { "char" };
         let device = match (scope.major, scope.minor) {
             (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
@@ -65,7 +65,10 @@ pub(super) fn of_devices(resources: &LinuxResources) -> Result<Vec<Property>, Cg
 fn group<'a>(groups: &'a str, kind: &str, major: u32) -> Option<&'a str> {
     let heading = if kind == "block" { "Block devices:" } else { "Character devices:" };
     let lines = groups.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.is_empty());
-    lines.filter_map(|line| line.trim().split_once(' ')).find(|(number, _)| number.parse() == Ok(major)).map(|(_, name)| name)
+    lines
+        .filter_map(|line| line.trim().split_once(' '))
+        .find(|(number, _)| number.parse() == Ok(major))
+        .map(|(_, name)| name)
 }
 
 /// Limits. Negative ones are none, which is the largest number.
@@ -95,7 +98,11 @@ pub(super) fn of_limits(resources: &LinuxResources, is_unified: bool) -> Result<
     };
     if let Some(cpu) = resources.cpu() {
         let shares = cpu.shares().unwrap_or(0);
-        if is_unified { add("CPUWeight", weight(shares)) } else { add("CPUShares", shares) }
+        if is_unified {
+            add("CPUWeight", weight(shares))
+        } else {
+            add("CPUShares", shares)
+        }
         let period = cpu.period().filter(|period| *period != 0);
         add("CPUQuotaPeriodUSec", period.unwrap_or(0));
         let quota = cpu.quota().unwrap_or(0);
