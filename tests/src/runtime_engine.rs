@@ -121,6 +121,14 @@ impl Engine {
         matches!(self.owner, Owner::Docker(_))
     }
 
+    /// Removes all containers, whatever they do.
+    pub fn remove_all(&self) {
+        let ids = self.command(["ps", "-a", "-q", "--no-trunc"]).run().stdout;
+        if !ids.trim().is_empty() {
+            let _ = self.command(["rm", "-f"]).args(ids.split_whitespace()).run();
+        }
+    }
+
     /// A folder whose files the engine's user may share with containers.
     pub fn shared_folder(&self) -> PathBuf {
         match &self.owner {
@@ -137,10 +145,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let ids = self.command(["ps", "-a", "-q", "--no-trunc"]).run().stdout;
-        if !ids.trim().is_empty() {
-            let _ = self.command(["rm", "-f"]).args(ids.split_whitespace()).run();
-        }
+        self.remove_all();
         if matches!(self.owner, Owner::Rootless(_)) {
             // It ends the process that keeps the user's namespaces, and removes what belongs to subordinate ids.
             let _ = self.command(["system", "reset", "-f"]).run();

@@ -8,27 +8,41 @@ mod runtime_sessions {
     mod run;
     mod terminal;
 
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::Path;
 
     use cove_tests::Engine;
 
-    /// Everything that is said to an engine with the command line that podman and docker share.
+    type Step = (&'static str, fn(&Engine));
+
+    const STEPS: &[Step] = &[
+        ("output and codes", run::output_and_codes),
+        ("what cannot be run", run::what_cannot_be_run),
+        ("settings", run::settings),
+        ("files", run::files),
+        ("rights", run::rights),
+        ("a terminal for run", terminal::run),
+        ("a terminal for exec", terminal::exec),
+        ("life", detached::life),
+        ("exec", detached::exec),
+        ("signals", detached::signals),
+    ];
+
+    const STEPS_WITH_GROUPS: &[Step] =
+        &[("limits", run::limits), ("pause", detached::pause), ("changed limits", detached::groups)];
+
+    /// Everything that is said to an engine with the command line that podman and docker share. One step that fails does
+    /// not hide what the next ones would find.
     pub fn engine(engine: &Engine) {
-        run::output_and_codes(engine);
-        run::what_cannot_be_run(engine);
-        run::settings(engine);
-        run::files(engine);
-        run::rights(engine);
-        terminal::run(engine);
-        terminal::exec(engine);
-        detached::life(engine);
-        detached::exec(engine);
-        detached::signals(engine);
-        if engine.has_groups() {
-            run::limits(engine);
-            detached::pause(engine);
-            detached::groups(engine);
+        let with_groups = STEPS_WITH_GROUPS.iter().filter(|_| engine.has_groups());
+        let mut failed = Vec::new();
+        for (name, step) in STEPS.iter().chain(with_groups) {
+            if catch_unwind(AssertUnwindSafe(|| step(engine))).is_err() {
+                failed.push(*name);
+                engine.remove_all();
+            }
         }
+        assert!(failed.is_empty(), "failed, with reasons above: {failed:?}");
     }
 
     pub fn containerd(runtime: &Path) {

@@ -1,5 +1,6 @@
 //! containerd's own client, whose shim calls the runtime for every verb.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,11 +13,17 @@ struct Ctr {
     containerd: Containerd,
     runtime: String,
     state: Scratch,
+    /// Control groups are named after it, so no two sessions have the same.
+    namespace: String,
 }
 
 impl Ctr {
     fn command(&self, words: &[&str]) -> Cmd {
-        Cmd::new("ctr").arg("--address").arg(self.containerd.socket()).args(["--namespace", "tests"]).args(words)
+        Cmd::new("ctr")
+            .arg("--address")
+            .arg(self.containerd.socket())
+            .args(["--namespace", &self.namespace])
+            .args(words)
     }
 
     /// `ctr run FLAGS IMAGE ID COMMAND`.
@@ -38,14 +45,28 @@ impl Ctr {
 
 pub fn session(runtime: &Path) {
     let (containerd, state) = (Containerd::start(), Scratch::new("state"));
-    let ctr = Ctr { containerd, runtime: runtime.display().to_string(), state };
+    let name = runtime.file_name().unwrap_or_default().to_string_lossy();
+    let namespace = format!("sessions-{name}-{}", std::process::id());
+    let ctr = Ctr { containerd, runtime: runtime.display().to_string(), state, namespace };
     let image = busybox_image();
     let (archive, _) = image.docker_archive(IMAGE);
     ctr.command(&["images", "import"]).arg(archive).ok();
-    run(&ctr);
-    terminal(&ctr);
-    background(&ctr);
-    limits(&ctr);
+    let steps: [(&str, fn(&Ctr)); 5] = [
+        ("run", run),
+        ("what cannot be run", what_cannot_be_run),
+        ("terminal", terminal),
+        ("background", background),
+        ("limits", limits),
+    ];
+    let fails = |step: fn(&Ctr)| catch_unwind(AssertUnwindSafe(|| step(&ctr))).is_err();
+    let failed: Vec<_> = steps.into_iter().filter(|(_, step)| fails(*step)).map(|(name, _)| name).collect();
+    for container in ctr.command(&["container", "ls", "-q"]).ok().split_whitespace() {
+        let _ = ctr.command(&["task", "rm", "-f", container]).run();
+    }
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        let _ = std::fs::remove_dir(hierarchy.path().join(&ctr.namespace));
+    }
+    assert!(failed.is_empty(), "failed, with reasons above: {failed:?}");
 }
 
 fn run(ctr: &Ctr) {
@@ -63,6 +84,9 @@ fn run(ctr: &Ctr) {
     assert_eq!(ctr.run(&["--rm", "--mount", &mount], "mount", &["cat", "/etc/motd"]).ok(), "from the host");
     let seccomp = ctr.run(&["--rm", "--seccomp"], "seccomp", &["grep", "Seccomp:", "/proc/self/status"]).ok();
     assert_eq!(seccomp.split_whitespace().next_back(), Some("2"));
+}
+
+fn what_cannot_be_run(ctr: &Ctr) {
     for (command, words) in [
         ("missing", "exec: \"missing\": executable file not found in $PATH"),
         ("/bin/plain", "exec: \"/bin/plain\": permission denied"),
@@ -124,13 +148,14 @@ fn background(ctr: &Ctr) {
     let removed = ctr.task(&["rm", "listener"]).run();
     assert!(removed.printed().contains("exit code 3"), "the exit code is the container's: {removed}");
     ctr.command(&["container", "rm", "listener"]).ok();
-    let left: Vec<_> = std::fs::read_dir(ctr.state.join("tests")).into_iter().flatten().flatten().collect();
+    let left: Vec<_> = std::fs::read_dir(ctr.state.join(&ctr.namespace)).into_iter().flatten().flatten().collect();
     assert!(left.iter().all(|entry| entry.file_name() != "listener"), "{left:?}");
 }
 
 /// The shim refuses a command in a paused container without asking the runtime: that must do so too, at once.
 fn refused_by_the_runtime_itself(ctr: &Ctr) {
-    let runtime = Cmd::new(&ctr.runtime).arg("--root").arg(ctr.state.join("tests")).limit(Duration::from_secs(10));
+    let runtime =
+        Cmd::new(&ctr.runtime).arg("--root").arg(ctr.state.join(&ctr.namespace)).limit(Duration::from_secs(10));
     assert!(runtime.clone().args(["state", "listener"]).ok().contains("\"paused\""));
     let refused = runtime.args(["exec", "listener", "true"]).fails();
     assert!(refused.contains("cannot exec in a paused container"), "{refused}");
