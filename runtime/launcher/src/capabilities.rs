@@ -62,7 +62,8 @@ pub(crate) const ALL: [Capability; 41] = [
 
 /// All that this runtime knows, by name.
 pub fn capability_names() -> Vec<String> {
-    ALL.iter().filter_map(|one| serde_json::to_value(one).ok()?.as_str().map(str::to_owned)).collect()
+    let name = |one| serde_json::to_string(one).ok().map(|name: String| name.trim_matches('"').to_owned());
+    ALL.iter().filter_map(name).collect()
 }
 
 fn set(of: &Option<Capabilities>) -> CapabilitySet {

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxNamespaceType;
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::ThreadNameSpaceType;
 
 use crate::capabilities::Sets;
@@ -19,7 +19,7 @@ use crate::console::{Console, ConsoleSocket};
 use crate::container::Container;
 use crate::create::filter_of;
 use crate::error::Failure;
-use crate::init::{become_root, wait};
+use crate::init::{become_root, hide, wait};
 use crate::mounts::Within;
 use crate::proc::Proc;
 use crate::state::{Record, RootFolder, Status, replace};
@@ -242,8 +242,7 @@ impl Joining<'_> {
                 joined.map_err(Failure::at("error joining the container's namespaces"))?;
             }
         } else {
-            become_root()?;
-            hide();
+            become_root(false)?;
         }
         rustix::process::setsid().map(drop).map_err(Failure::at("error making a session"))?;
         let process = self.confinement.process;
@@ -263,12 +262,6 @@ impl Joining<'_> {
     }
 }
 
-/// Nobody in the container may look into a process that still has something of the host's (CVE-2016-9962).
-fn hide() {
-    // There is no reason for which this could fail.
-    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-}
-
 /// Does what the new process asks for, until the program has taken over.
 fn accompany(channel: &Channel, container: &Container, options: &ExecOptions, pid: Pid) -> Result<(), Error> {
     let mut ready = false;
@@ -277,7 +270,12 @@ fn accompany(channel: &Channel, container: &Container, options: &ExecOptions, pi
         match message {
             Some(Message::Notifications(file)) => {
                 let record = container.record();
-                notify::pass_on_for(&file, record.seccomp.as_deref(), record, pid.as_raw_nonzero().get())?;
+                notify::pass_on_for(
+                    &file,
+                    record.seccomp.as_deref().map(serde_json::value::RawValue::get),
+                    record,
+                    pid.as_raw_nonzero().get(),
+                )?;
             }
             Some(Message::Ready) => {
                 // Before it runs, so that nobody sees it run without.

@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use serde_json::value::RawValue;
 
 use crate::Error;
 use crate::config::{Config, OCI_VERSION};
@@ -22,23 +24,36 @@ struct ProcessState<'a> {
     state: State<'a>,
 }
 
+/// What a profile says about whoever answers.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listener {
+    listener_path: Option<String>,
+    listener_metadata: Option<String>,
+}
+
 /// Sends it to the profile's listener.
 pub(crate) fn pass_on(file: &OwnedFd, config: &Config, record: &Record) -> Result<(), Error> {
-    pass_on_for(file, config.seccomp.as_deref(), record, record.init.pid().map_or(0, |pid| pid.as_raw_nonzero().get()))
+    pass_on_for(
+        file,
+        config.seccomp.as_deref().map(RawValue::get),
+        record,
+        record.init.pid().map_or(0, |pid| pid.as_raw_nonzero().get()),
+    )
 }
 
 /// The same for a process that joins the container.
 pub(crate) fn pass_on_for(file: &OwnedFd, profile: Option<&str>, record: &Record, pid: i32) -> Result<(), Error> {
-    let profile: serde_json::Value = profile.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    let text = |name: &str| profile[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let Some(path) = text("listenerPath") else {
+    let listener: Listener = profile.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let Some(path) = given(listener.listener_path) else {
         return Err(Error::Config("the seccomp profile uses SCMP_ACT_NOTIFY and has no listenerPath".to_owned()));
     };
     let state = ProcessState {
         oci_version: OCI_VERSION,
         fds: ["seccompFd"],
         pid,
-        metadata: text("listenerMetadata"),
+        metadata: given(listener.listener_metadata),
         state: record.state(Status::Creating),
     };
     let bytes = serde_json::to_vec(&state).map_err(|error| Error::Config(error.to_string()))?;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::cgroups::Cgroups;
 use crate::config::{OCI_VERSION, Process};
@@ -70,7 +71,7 @@ pub struct Record {
     /// Its process as `config.json` has it: what `exec` begins with.
     pub process: Option<Process>,
     /// The seccomp profile, as JSON.
-    pub seccomp: Option<String>,
+    pub seccomp: Option<Box<RawValue>>,
     /// Hooks that are still to be called.
     pub hooks: Option<oci_spec::runtime::Hooks>,
     /// Of `config.json`.
@@ -177,13 +178,13 @@ impl Folder {
     /// What is remembered of the container.
     pub fn read(&self) -> Result<Record, Error> {
         let path = self.0.join(RECORD);
-        let text = match std::fs::read(&path) {
+        let text = match std::fs::read_to_string(&path) {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Err(Error::NoSuchContainer);
             }
             text => text.map_err(Error::file("read", &path))?,
         };
-        serde_json::from_slice(&text).map_err(|error| Error::file("read", path)(io::Error::other(error)))
+        serde_json::from_str(&text).map_err(|error| Error::file("read", path)(io::Error::other(error)))
     }
 
     /// Remembers, whole or not at all.

@@ -70,8 +70,9 @@ impl Words {
     /// The process that is to run: a file, or the container's own with what is said here.
     fn process(&self, container: &Container) -> Result<Process, Failed> {
         if let Some(path) = &self.process {
-            let text = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-            return Ok(serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?);
+            let text =
+                std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            return Ok(serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?);
         }
         let own = container.record().process.clone();
         let mut process = own.ok_or("the container has no process whose settings could be used: give --process")?;
@@ -124,8 +125,8 @@ fn parse_user(text: &str) -> Result<User, Failed> {
 /// More capabilities, in all sets but the ambient one: a program gets those only if it was made to.
 fn with(mut sets: LinuxCapabilities, names: &[String]) -> Result<LinuxCapabilities, Failed> {
     for name in names {
-        let capability: Capability = serde_json::from_value(serde_json::Value::String(name.clone()))
-            .map_err(|_| format!("unknown capability {name:?}"))?;
+        let capability: Capability =
+            serde_json::from_str(&format!("{name:?}")).map_err(|_| format!("unknown capability {name:?}"))?;
         let add = |set: &Option<std::collections::HashSet<Capability>>| {
             let mut set = set.clone().unwrap_or_default();
             set.insert(capability);

@@ -62,10 +62,11 @@ pub(super) fn update(global: &Global, mut parser: Parser) -> Result<u8, Failed> 
         group[*field] = value;
     }
     let container = Container::find(&global.root, &needed(id)?)?;
-    if let Some(file) = file {
-        resources = read(&file)?;
-    }
-    let resources: LinuxResources = serde_json::from_value(Value::Object(resources))?;
+    let text = match file {
+        Some(file) => read(&file)?,
+        None => serde_json::to_string(&resources)?,
+    };
+    let resources: LinuxResources = serde_json::from_str(&text)?;
     container.update(&resources)?;
     Ok(0)
 }
@@ -86,12 +87,12 @@ fn number(name: &str, text: &str) -> Result<Value, Failed> {
     Ok(Value::from(number.checked_mul(unit).ok_or_else(wrong)?))
 }
 
-fn read(file: &str) -> Result<Map<String, Value>, Failed> {
+fn read(file: &str) -> Result<String, Failed> {
     let mut text = String::new();
     if file == "-" {
         std::io::stdin().read_to_string(&mut text)?;
     } else {
         text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}"))?;
     }
-    Ok(serde_json::from_str(&text)?)
+    Ok(text)
 }
