@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::bundle::Bundles;
-use crate::peers::Peer;
+use crate::peers::{Failure, Peer};
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,27 +84,31 @@ impl Cell {
 
     /// Milliseconds of as many starts as belong to a round, and the milliseconds of the processors; nothing from whom
     /// this does not concern.
-    pub fn measure(self, peer: &Peer, bundles: &Bundles, block: usize) -> Vec<(f64, f64)> {
+    pub fn measure(self, peer: &Peer, bundles: &Bundles, block: usize) -> Result<Vec<(f64, f64)>, Failure> {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let only_time = |time: Duration| (milliseconds(time), 0.0);
         match self.row {
-            Row::Exec | Row::Life if !peer.is_runtime() => Vec::new(),
+            Row::Exec | Row::Life if !peer.is_runtime() => Ok(Vec::new()),
             Row::Run => self.repeat(block, || {
-                let ended = peer.run(bundles, self.profile);
-                (milliseconds(ended.time), milliseconds(ended.processor))
+                let ended = peer.run(bundles, self.profile)?;
+                Ok((milliseconds(ended.time), milliseconds(ended.processor)))
             }),
-            Row::Life => self.repeat(block, || only_time(peer.life(bundles, self.profile))),
+            Row::Life => self.repeat(block, || peer.life(bundles, self.profile).map(only_time)),
             Row::Exec => {
-                let running = peer.start(bundles, self.profile);
-                self.repeat(block, || only_time(running.exec().time))
+                let running = peer.start(bundles, self.profile)?;
+                self.repeat(block, || Ok(only_time(running.exec()?.time)))
             }
-            Row::AtOnce => vec![only_time(peer.run_many(bundles, self.profile))],
+            Row::AtOnce => Ok(vec![only_time(peer.run_many(bundles, self.profile)?)]),
         }
     }
 
     /// The first is not counted: someone else has had the caches before it.
-    fn repeat(self, block: usize, mut once: impl FnMut() -> (f64, f64)) -> Vec<(f64, f64)> {
-        once();
+    fn repeat(
+        self,
+        block: usize,
+        mut once: impl FnMut() -> Result<(f64, f64), Failure>,
+    ) -> Result<Vec<(f64, f64)>, Failure> {
+        once()?;
         let counted = (0..block).map(|_| {
             if self.idle {
                 thread::sleep(PAUSE);

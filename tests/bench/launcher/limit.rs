@@ -63,7 +63,10 @@ fn become_container(mounts: &[Mount], rootfs: &CString, arguments: &[*const c_ch
                 libc::mkdir(target.as_ptr(), 0o755);
             }
             let data = data.as_ptr().cast();
-            check(&target.to_string_lossy(), libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), *flags, data));
+            check(
+                &target.to_string_lossy(),
+                libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), *flags, data),
+            );
         }
         check("chdir", libc::chdir(root));
         check("pivot_root", libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) as i32);

@@ -135,7 +135,7 @@ fn measure(options: &Options, bundles: &Bundles, peers: &[Peer], cells: &[Cell])
             report.add_calls(profile, which, peer.system_calls(bundles, profile));
         }
         if peer.is_runtime() {
-            let running = peer.start(bundles, true);
+            let running = peer.start(bundles, true).unwrap_or_else(|failure| panic!("{}", failure.0));
             report.add_resident(which, running.created, running.started);
         }
     }
@@ -147,7 +147,14 @@ fn measure(options: &Options, bundles: &Bundles, peers: &[Peer], cells: &[Cell])
             let step = if round % 2 == 0 { 1 } else { peers.len() - 1 };
             for turn in 0..peers.len() {
                 let which = (turn * step + round + number) % peers.len();
-                report.add(number, which, &cell.measure(&peers[which], bundles, options.block));
+                match cell.measure(&peers[which], bundles, options.block) {
+                    Ok(figures) => report.add(number, which, &figures),
+                    Err(failure) => {
+                        eprintln!("{cell}: {}", failure.0);
+                        peers[which].forget();
+                        report.add_failure(number, which);
+                    }
+                }
             }
         }
     }

@@ -38,6 +38,10 @@ pub struct Resident {
     pub kilobytes: u64,
 }
 
+/// What a peer could not do, in words.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
 impl Peer {
     /// An OCI runtime; its state lies in a folder under `folder`.
     pub fn runtime(name: &str, program: &Path, folder: &Path) -> Self {
@@ -90,17 +94,29 @@ impl Peer {
         command
     }
 
-    fn checked(&self, words: &[&str]) -> Ended {
+    fn checked(&self, words: &[&str]) -> Result<Ended, Failure> {
         let ended = run(&mut self.command(words));
-        self.check(words, ended.code);
-        ended
+        self.check(words, ended.code)?;
+        Ok(ended)
     }
 
-    fn check(&self, words: &[&str], code: Option<i32>) {
-        if code != Some(0) {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            panic!("{} {words:?} ended with {code:?}:\n{log}", self.program.display());
+    fn check(&self, words: &[&str], code: Option<i32>) -> Result<(), Failure> {
+        let log = || fs::read_to_string(&self.log).unwrap_or_default();
+        match code {
+            Some(0) => Ok(()),
+            Some(code) => Err(Failure(format!("{} {words:?} ended with {code}:\n{}", self.name, log()))),
+            None => Err(Failure(format!("{} {words:?} hung and was killed", self.name))),
         }
+    }
+
+    /// Removes what is left after a failure.
+    pub fn forget(&self) {
+        bury();
+        let names = (0..AT_ONCE).map(|number| format!("bench-{number}")).chain([ID.to_owned()]);
+        for name in names.filter(|name| self.is_runtime() && self.state.join(name).exists()) {
+            let _ = self.command(&["delete", "--force", &name]).status();
+        }
+        bury();
     }
 
     fn words_of_run(&self, bundles: &Bundles, profile: bool, number: usize) -> Vec<String> {
@@ -118,22 +134,22 @@ impl Peer {
     }
 
     /// Runs a container to its end.
-    pub fn run(&self, bundles: &Bundles, profile: bool) -> Ended {
+    pub fn run(&self, bundles: &Bundles, profile: bool) -> Result<Ended, Failure> {
         let words = self.words_of_run(bundles, profile, 0);
-        let ended = self.checked(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let ended = self.checked(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
         bury();
-        ended
+        Ok(ended)
     }
 
     /// Runs many containers, all started at once, to the end of the last.
-    pub fn run_many(&self, bundles: &Bundles, profile: bool) -> Duration {
+    pub fn run_many(&self, bundles: &Bundles, profile: bool) -> Result<Duration, Failure> {
         let words: Vec<_> = (0..AT_ONCE).map(|number| self.words_of_run(bundles, profile, number)).collect();
         let words = words.iter().map(|words| words.iter().map(String::as_str).collect::<Vec<_>>());
         let mut commands: Vec<_> = words.clone().map(|words| self.command(&words)).collect();
         let (time, codes) = run_at_once(&mut commands);
-        words.zip(codes).for_each(|(words, code)| self.check(&words, code));
         bury();
-        time
+        words.zip(codes).try_for_each(|(words, code)| self.check(&words, code))?;
+        Ok(time)
     }
 
     /// How many system calls a run takes, by strace, in all processes.
@@ -151,36 +167,36 @@ impl Peer {
     }
 
     /// Creates a container, starts it, waits for its end and deletes it.
-    pub fn life(&self, bundles: &Bundles, profile: bool) -> Duration {
+    pub fn life(&self, bundles: &Bundles, profile: bool) -> Result<Duration, Failure> {
         let start = Instant::now();
-        let created = self.create(&bundles.path(Program::True, profile, 0));
-        self.checked(&["start", ID]);
+        let created = self.create(&bundles.path(Program::True, profile, 0))?;
+        self.checked(&["start", ID])?;
         wait_for(created);
-        self.checked(&["delete", ID]);
+        self.checked(&["delete", ID])?;
         let time = start.elapsed();
         bury();
-        time
+        Ok(time)
     }
 
     /// The id of the new container's process.
-    fn create(&self, bundle: &Path) -> u32 {
+    fn create(&self, bundle: &Path) -> Result<u32, Failure> {
         let file = self.state.with_extension("pid");
         let text = |path: &Path| path.to_str().expect("ASCII").to_owned();
-        self.checked(&["create", "--bundle", &text(bundle), "--pid-file", &text(&file), ID]);
+        self.checked(&["create", "--bundle", &text(bundle), "--pid-file", &text(&file), ID])?;
         let process = fs::read_to_string(file).expect("it has written the process's id");
-        process.trim().parse().expect("a number")
+        Ok(process.trim().parse().expect("a number"))
     }
 
     /// A container that stays, and what is resident before and after its start.
-    pub fn start(&self, bundles: &Bundles, profile: bool) -> Running<'_> {
-        let process = self.create(&bundles.path(Program::Sleep, profile, 0));
+    pub fn start(&self, bundles: &Bundles, profile: bool) -> Result<Running<'_>, Failure> {
+        let process = self.create(&bundles.path(Program::Sleep, profile, 0))?;
         bury();
         let created = resident(None);
-        self.checked(&["start", ID]);
+        self.checked(&["start", ID])?;
         // Whoever is about to go shall be gone.
         std::thread::sleep(Duration::from_millis(200));
         bury();
-        Running { peer: self, process, created, started: resident(Some(process)) }
+        Ok(Running { peer: self, process, created, started: resident(Some(process)) })
     }
 }
 
@@ -198,10 +214,10 @@ pub struct Running<'a> {
 
 impl Running<'_> {
     /// Runs `true` in the container.
-    pub fn exec(&self) -> Ended {
-        let ended = self.peer.checked(&["exec", ID, "/bin/true"]);
+    pub fn exec(&self) -> Result<Ended, Failure> {
+        let ended = self.peer.checked(&["exec", ID, "/bin/true"])?;
         bury();
-        ended
+        Ok(ended)
     }
 }
 

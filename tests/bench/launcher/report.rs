@@ -17,6 +17,8 @@ pub struct Report {
     peers: Vec<String>,
     /// Milliseconds by cell, by peer, by round.
     times: Vec<Vec<Vec<Vec<f64>>>>,
+    /// Rounds in which a peer failed, by cell, by peer.
+    failures: Vec<Vec<usize>>,
     /// Milliseconds of the processors for a run, by profile, by peer.
     processor: [Vec<Vec<f64>>; 2],
     /// System calls of a run, by profile, by peer.
@@ -40,6 +42,7 @@ impl Report {
         Self {
             cells: cells.to_vec(),
             times: vec![vec![Vec::new(); count]; cells.len()],
+            failures: vec![vec![0; count]; cells.len()],
             processor: [vec![Vec::new(); count], vec![Vec::new(); count]],
             calls: [vec![None; count], vec![None; count]],
             resident: vec![None; count],
@@ -62,6 +65,12 @@ impl Report {
         if row == Row::Run && !idle {
             self.processor[usize::from(profile)][peer].extend(figures.iter().map(|(_, processor)| *processor));
         }
+    }
+
+    pub fn add_failure(&mut self, cell: usize, peer: usize) {
+        self.failures[cell][peer] += 1;
+        // Ratios are of the same round.
+        self.times[cell][peer].push(Vec::new());
     }
 
     pub fn add_calls(&mut self, profile: bool, peer: usize, calls: Option<u64>) {
@@ -92,8 +101,10 @@ impl Report {
             lines.push(row(&format!("run, {with}: system calls"), calls));
         }
         type Pick = fn(&(Resident, Resident)) -> Resident;
-        let moments: [(&str, Pick); 2] =
-            [("between create and start", |both| both.0), ("after start, besides the container's process", |both| both.1)];
+        let moments: [(&str, Pick); 2] = [
+            ("between create and start", |both| both.0),
+            ("after start, besides the container's process", |both| both.1),
+        ];
         for (when, pick) in moments {
             let cells = self.resident.iter().map(|both| both.as_ref().map(pick).map_or_else(String::new, in_words));
             lines.push(row(&format!("resident {when}"), cells));
@@ -114,11 +125,17 @@ impl Report {
     /// A peer's figures of a line, and how many times crun's that is.
     fn time(&self, cell: usize, peer: usize) -> String {
         let all = self.times[cell][peer].concat();
-        let Some(median) = median(&all) else { return String::new() };
+        let failed = match self.failures[cell][peer] {
+            0 => String::new(),
+            count => format!("failed in {count} of {} rounds", self.times[cell][peer].len()),
+        };
+        let Some(median) = median(&all) else { return failed };
         let ratio = self.index(CRUN).filter(|crun| *crun != peer).and_then(|crun| self.ratio(cell, peer, crun));
         let ratio = ratio.map_or_else(String::new, |ratio| format!(" × {ratio:.2}"));
         let p90 = if all.len() < 10 { String::new() } else { format!(", p90 {:.1}", percentile(&all, 90)) };
         format!("**{median:.2}** ({:.1}–{:.1}{p90}){ratio}", least(&all), most(&all))
+            + if failed.is_empty() { "" } else { "; " }
+            + &failed
     }
 
     /// The median of the rounds' ratios: what slows the machine for a while slows both.
@@ -140,7 +157,8 @@ impl Report {
             let Some(cell) = self.cells.iter().position(|cell| *cell == goal) else { continue };
             let Some(found) = median(&self.times[cell][ours].concat()) else { continue };
             let ratios = cruns.iter().map(|crun| self.ratio(cell, ours, *crun));
-            let ratios: String = ratios.map(|ratio| ratio.map_or(" |".into(), |ratio| format!(" {ratio:.2} |"))).collect();
+            let ratios: String =
+                ratios.map(|ratio| ratio.map_or(" |".into(), |ratio| format!(" {ratio:.2} |"))).collect();
             lines.push(format!("| {goal}: ≤ {now} ms | {then} ms | {found:.2} ms |{ratios} {} |", yes(found <= now)));
         }
         if let Some((_, started)) = self.resident[ours] {
