@@ -274,6 +274,12 @@ impl Process {
         if self.args.is_empty() {
             return wrong("args must not be empty");
         }
+        // For setuid(2) it means "as before", which is root.
+        let ids =
+            [self.user.uid(), self.user.gid()].into_iter().chain(self.user.additional_gids().iter().flatten().copied());
+        if ids.into_iter().any(|id| id == u32::MAX) {
+            return wrong("4294967295 is no user or group id");
+        }
         for (at, limit) in self.rlimits.iter().enumerate() {
             if self.rlimits[..at].iter().any(|before| before.typ() == limit.typ()) {
                 return wrong(&format!("rlimit type {} is given twice", limit.typ()));
@@ -284,5 +290,87 @@ impl Process {
             return wrong("arguments and environment cannot contain NUL");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn config() -> Value {
+        json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs"},
+            "process": {"cwd": "/", "args": ["sh"], "user": {"uid": 1, "gid": 2}},
+            "hostname": "box",
+            "linux": {
+                "namespaces": [{"type": "uts"}, {"type": "mount"}, {"type": "network", "path": "/n"}],
+                "seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["a}\"b"], "action": "SCMP_ACT_ALLOW"}]}
+            }
+        })
+    }
+
+    /// What is said about a configuration that was changed.
+    fn refused(change: impl FnOnce(&mut Value)) -> Option<String> {
+        let mut value = config();
+        change(&mut value);
+        let config = Config::parse(&value.to_string()).unwrap();
+        config.check().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_seccomp_profile_stays_as_it_is_written() {
+        let text = serde_json::to_string_pretty(&config()).unwrap();
+        let parsed = Config::parse(&text).unwrap();
+        let profile: Value = serde_json::from_str(parsed.seccomp.as_ref().unwrap().get()).unwrap();
+        assert_eq!(profile, config()["linux"]["seccomp"]);
+        assert!(parsed.linux.seccomp().is_none(), "it is not parsed");
+        assert_eq!(parsed.hostname, "box");
+        assert_eq!(parsed.namespace(LinuxNamespaceType::Network), Some(Some(Path::new("/n"))));
+        assert!(parsed.unshares(LinuxNamespaceType::Uts) && !parsed.unshares(LinuxNamespaceType::Network));
+    }
+
+    #[test]
+    fn null_means_absent() {
+        let mut value = config();
+        value["linux"]["seccomp"] = Value::Null;
+        value["mounts"] = Value::Null;
+        value["process"]["rlimits"] = Value::Null;
+        let parsed = Config::parse(&value.to_string()).unwrap();
+        assert!(parsed.seccomp.is_none() && parsed.mounts.is_empty());
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert_eq!(refused(|_| ()), None);
+        let said = |change: fn(&mut Value)| refused(change).unwrap();
+        assert!(said(|config| config["linux"]["namespaces"] = json!([{"type": "mount"}])).contains("UTS namespace"));
+        assert!(said(|config| config["linux"]["namespaces"][2] = json!({"type": "uts"})).contains("duplicated ns"));
+        assert!(
+            said(|config| config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 1, "size": 1}]))
+                .contains("USER namespace isn't enabled")
+        );
+        assert!(said(|config| config["process"]["cwd"] = json!("tmp")).contains("absolute"));
+        assert!(said(|config| config["process"]["args"] = json!([])).contains("args"));
+        assert!(said(|config| config["process"]["user"]["uid"] = json!(u32::MAX)).contains("no user"));
+        assert!(said(|config| config["process"]["user"]["additionalGids"] = json!([u32::MAX])).contains("no user"));
+        assert!(said(|config| config["ociVersion"] = json!("2.0.0")).contains("ociVersion"));
+        assert!(said(|config| config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1}})).contains("time"));
+    }
+
+    #[test]
+    fn sysctls_must_be_the_containers_own() {
+        let with = |key: &str| {
+            refused(|config| {
+                config["linux"]["sysctl"] = json!({key: "1"});
+            })
+        };
+        assert_eq!(with("net.ipv4.ip_forward"), None, "it joins a network namespace");
+        assert!(with("kernel.shmmax").unwrap().contains("hosts namespace"), "no ipc namespace");
+        assert!(with("kernel.core_pattern").unwrap().contains("not in a separate kernel namespace"));
+        assert!(with("kernel/core_pattern").unwrap().contains("not in a separate kernel namespace"));
     }
 }

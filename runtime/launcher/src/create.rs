@@ -45,6 +45,8 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// How many descriptors after the standard ones the container gets.
     pub preserve_fds: u32,
+    /// How many of them are sockets that systemd has opened (sd_listen_fds(3)); they come first.
+    pub listen_fds: u32,
     /// Ask systemd for the cgroup.
     pub systemd_cgroup: bool,
 }
@@ -94,7 +96,10 @@ fn make(root: &RootFolder, options: &CreateOptions, start: Start) -> Result<Crea
     let bundle = std::fs::canonicalize(&options.bundle).map_err(Error::file("find the bundle", &options.bundle))?;
     // As runc does: what is relative in config.json begins there.
     rustix::process::chdir(&bundle).map_err(Error::file("enter", &bundle))?;
-    let config = Config::read(&bundle)?;
+    let mut config = Config::read(&bundle)?;
+    if let Some(process) = config.process.as_mut().filter(|_| options.listen_fds > 0) {
+        process.env.extend([format!("LISTEN_FDS={}", options.listen_fds), "LISTEN_PID=1".to_owned()]);
+    }
     let process = config.process()?;
     if options.console_socket.is_some() && !process.terminal {
         return Err(Error::Config("cannot use console socket if runc will not detach or allocate tty".to_owned()));
@@ -223,7 +228,7 @@ fn make_in(
         console: console.as_ref(),
         channel: &theirs,
         waiting: waiting.as_ref(),
-        preserved: options.preserve_fds,
+        preserved: options.preserve_fds + options.listen_fds,
         record: &record,
     })?;
     drop(theirs);
@@ -296,6 +301,8 @@ fn clone_into<'a>(
     }
     // Only children are in a process namespace that is joined. Back again: hooks belong to the caller's.
     let own = namespaces.joined(LinuxNamespaceType::Pid).map(|joined| {
+        // Who is in it sees the new process from its first moment.
+        init::hide();
         let own = std::fs::File::open("/proc/self/ns/pid").map(OwnedFd::from)?;
         join(joined, LinuxNamespaceType::Pid).map(|()| own)
     });
@@ -318,7 +325,7 @@ fn enter_and_clone<'a>(user: &OwnedFd, namespaces: &Namespaces, init: impl FnOnc
     let init = init();
     let go = || -> Result<Pid, Failure> {
         join(user, LinuxNamespaceType::User).map_err(Failure::at("error joining the user namespace"))?;
-        init::become_root()?;
+        init::become_root(false)?;
         if let Some(pid) = namespaces.joined(LinuxNamespaceType::Pid) {
             join(pid, LinuxNamespaceType::Pid).map_err(Failure::at("error joining the pid namespace"))?;
         }

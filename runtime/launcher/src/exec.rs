@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxNamespaceType;
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::ThreadNameSpaceType;
 
 use crate::capabilities::Sets;
@@ -19,7 +19,7 @@ use crate::console::{Console, ConsoleSocket};
 use crate::container::Container;
 use crate::create::filter_of;
 use crate::error::Failure;
-use crate::init::{become_root, wait};
+use crate::init::{become_root, hide, wait};
 use crate::mounts::Within;
 use crate::proc::Proc;
 use crate::state::{Record, RootFolder, Status, replace};
@@ -242,8 +242,7 @@ impl Joining<'_> {
                 joined.map_err(Failure::at("error joining the container's namespaces"))?;
             }
         } else {
-            become_root()?;
-            hide();
+            become_root(false)?;
         }
         rustix::process::setsid().map(drop).map_err(Failure::at("error making a session"))?;
         let process = self.confinement.process;
@@ -261,12 +260,6 @@ impl Joining<'_> {
         wait(self.channel)?;
         Err(ready.execute(self.preserved))
     }
-}
-
-/// Nobody in the container may look into a process that still has something of the host's (CVE-2016-9962).
-fn hide() {
-    // There is no reason for which this could fail.
-    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Does what the new process asks for, until the program has taken over.

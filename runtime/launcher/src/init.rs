@@ -106,7 +106,7 @@ impl Init<'_> {
         if self.namespaces.is_new(LinuxNamespaceType::User) {
             // Until the maps are there this process is nobody.
             self.wait()?;
-            become_root()?;
+            become_root(self.namespaces.joined(LinuxNamespaceType::Pid).is_none())?;
         }
         let entered = self.entrance.enter(self.is_cloned_into);
         entered.map_err(|error| Failure(format!("unable to apply cgroup configuration: {error}")))?;
@@ -177,19 +177,27 @@ pub(crate) fn wait(channel: &Channel) -> Result<(), Failure> {
     }
 }
 
-/// In a new user namespace: takes the ids that stand for its root.
-pub(crate) fn become_root() -> Result<(), Failure> {
+/// In a new user namespace: takes the ids that stand for its root. `is_alone`: no process of a container is in its process
+/// namespace yet.
+pub(crate) fn become_root(is_alone: bool) -> Result<(), Failure> {
     let become_root = || -> io::Result<()> {
         use rustix::process::{Gid, Uid};
         rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
         rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
-        // Changing ids has made its files in /proc those of the host's root, which it is not. Nobody else is in the
-        // namespace yet, and this program is a sealed copy.
-        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        // Changing ids has made its files in /proc those of the host's root, which it is not. Where nobody else can see it,
+        // and nowhere else, they may be its own: who can open them can look into it.
+        let behavior = if is_alone { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
+        rustix::process::set_dumpable_behavior(behavior)?;
         Ok(())
     };
     become_root().map_err(|error| {
         let advice = "The user namespace must map its ids 0.";
         Failure::init(format_args!("error becoming root of the user namespace: {}\n{advice}", plain(&error)))
     })
+}
+
+/// Nobody in a container may look into a process that still has something of the host's (CVE-2016-9962).
+pub(crate) fn hide() {
+    // There is no reason for which this could fail.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }

@@ -13,7 +13,7 @@ use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::error::{Failure, plain};
-use crate::mounts::options::{Attributes, attribute, propagation_of};
+use crate::mounts::options::{Attributes, attribute, propagation, propagation_of};
 use crate::mounts::{self, Prepared, Tree, Within, file_type};
 
 /// What of the root has to be opened on the host.
@@ -56,13 +56,13 @@ impl RootFs {
 
     /// In the container's mount namespace: puts everything in its place. What is changed stays this namespace's.
     pub(crate) fn build(&self, config: &Config, root: &Path) -> Result<Within, Failure> {
-        let propagation = config.linux.rootfs_propagation().as_deref().filter(|word| !word.is_empty());
-        let kind = match propagation.map(|word| (word, propagation_of(word))) {
-            None => MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-            Some((_, Some((flags, recursive)))) => propagation_flags(flags, recursive),
-            Some((word, None)) => return Err(Failure::init(format_args!("rootfsPropagation={word} is not supported"))),
-        };
+        let (flags, recursive) = root_propagation(config)?;
+        let kind = propagation_flags(flags, recursive);
         rustix::mount::mount_change(c"/", kind).map_err(Failure::at("error making / a slave or private mount"))?;
+        // What was opened before is a peer of the host's mount still. A shared root could not become the root; it is made
+        // shared later.
+        let own = if flags == propagation::SHARED { propagation::PRIVATE } else { flags };
+        self.tree.propagate(own, true).map_err(Failure::at("error making the rootfs a slave or private mount"))?;
         let target = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let target = target.map_err(Failure::at(format_args!("error opening rootfs {}", root.display())))?;
         keep_to_ourselves(root)?;
@@ -70,7 +70,7 @@ impl RootFs {
         let within = Within::new(rustix::io::dup(&self.tree).map_err(Failure::at("error opening the rootfs"))?);
         let label = config.linux.mount_label().as_deref().filter(|label| !label.is_empty());
         for mount in &self.mounts {
-            mount.mount(&within, label)?;
+            mount.mount(&within, label, flags)?;
         }
         if let Some(devices) = &self.devices {
             devices.make(&within)?;
@@ -102,8 +102,8 @@ impl RootFs {
             let failed = Failure::at("error making the rootfs read-only");
             self.tree.set(Attributes { set: attribute::RDONLY, clear: 0 }, false).map_err(failed)?;
         }
-        let word = config.linux.rootfs_propagation().as_deref().and_then(propagation_of);
-        if let Some((flags, recursive)) = word {
+        if config.linux.rootfs_propagation().as_deref().is_some_and(|word| !word.is_empty()) {
+            let (flags, recursive) = root_propagation(config)?;
             let failed = Failure::at("error setting rootfsPropagation");
             rustix::mount::mount_change(c"/", propagation_flags(flags, recursive)).map_err(failed)?;
         }
@@ -174,6 +174,16 @@ fn keep_to_ourselves(root: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// `linux.rootfsPropagation`, a slave of the host's if nothing is said.
+fn root_propagation(config: &Config) -> Result<(u64, bool), Failure> {
+    match config.linux.rootfs_propagation().as_deref().filter(|word| !word.is_empty()) {
+        None => Ok((propagation::SLAVE, true)),
+        Some(word) => {
+            propagation_of(word).ok_or_else(|| Failure::init(format_args!("rootfsPropagation={word} is not supported")))
+        }
+    }
 }
 
 fn propagation_flags(flags: u64, recursive: bool) -> MountPropagationFlags {

@@ -26,6 +26,7 @@ fn parse(global: &Global, mut parser: Parser, runs: bool) -> Result<(CreateOptio
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        listen_fds: 0,
         systemd_cgroup: global.systemd_cgroup,
     };
     let mut more = RunOptions::default();
@@ -47,7 +48,7 @@ fn parse(global: &Global, mut parser: Parser, runs: bool) -> Result<(CreateOptio
         }
     }
     options.id = needed(id)?;
-    listen_fds(&mut options);
+    options.listen_fds = listen_fds();
     Ok((options, more))
 }
 
@@ -57,10 +58,9 @@ pub(super) fn some_path(parser: &mut Parser) -> Result<Option<PathBuf>, Failed> 
     if path.as_os_str().is_empty() { Ok(None) } else { Ok(Some(std::path::absolute(path)?)) }
 }
 
-/// Sockets that systemd has opened (sd_listen_fds(3)) are passed on.
-fn listen_fds(options: &mut CreateOptions) {
-    let number = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u32>().ok());
-    options.preserve_fds += number.unwrap_or(0);
+/// Sockets that systemd has opened are passed on.
+fn listen_fds() -> u32 {
+    std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 pub(super) fn create(global: &Global, parser: Parser, log: &Log) -> Result<u8, Failed> {

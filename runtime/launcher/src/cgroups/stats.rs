@@ -79,7 +79,7 @@ pub struct Throttling {
 
 /// The files of `cpuset`, by their names without the prefix.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "cpuset(7) has them")]
+#[allow(missing_docs, reason = "cpuset(7) has them")]
 pub struct CpuSet {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cpus: Vec<u16>,

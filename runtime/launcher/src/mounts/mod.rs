@@ -90,19 +90,19 @@ impl Prepared {
         Ok(Self { mount: mount.clone(), options, source })
     }
 
-    /// Puts it in its place.
-    pub(crate) fn mount(&self, within: &Within, label: Option<&str>) -> Result<(), Failure> {
+    /// Puts it in its place. `propagation`: the root's, which bind mounts have that say nothing else.
+    pub(crate) fn mount(&self, within: &Within, label: Option<&str>, propagation: u64) -> Result<(), Failure> {
         let to = self.mount.destination();
         let kind = self.mount.typ().as_deref().unwrap_or_default();
         let from = self.mount.source().as_deref().unwrap_or(Path::new(kind));
         let from = if self.options.bind { from } else { Path::new(kind) };
-        self.put(within, kind, label).map_err(|error| {
+        self.put(within, kind, label, propagation).map_err(|error| {
             let error = plain(&error);
             Failure::init(format_args!("error mounting {:?} to rootfs at {to:?}: {error}", from.display()))
         })
     }
 
-    fn put(&self, within: &Within, kind: &str, label: Option<&str>) -> io::Result<()> {
+    fn put(&self, within: &Within, kind: &str, label: Option<&str>, propagation: u64) -> io::Result<()> {
         let to = self.mount.destination();
         match &self.source {
             Source::Bind(tree, file_type) => {
@@ -110,6 +110,10 @@ impl Prepared {
                 refuse_in_proc(to, Some(tree.as_fd()))?;
                 let target = within.open_or_make(to, kind)?;
                 refuse_over_proc(to, target.as_fd())?;
+                if self.options.propagation.is_empty() {
+                    // As it was opened it is a peer of the host's.
+                    tree.propagate(propagation, true)?;
+                }
                 tree.change(&self.options)?;
                 tree.attach(target.as_fd())
             }

@@ -77,7 +77,8 @@ impl Tree {
         change_mount(self.0.as_fd(), MountChange { set, clear, recursive, ..MountChange::default() })
     }
 
-    fn propagate(&self, propagation: u64, recursive: bool) -> io::Result<()> {
+    /// Sets how mounts below it come from elsewhere and go there.
+    pub(crate) fn propagate(&self, propagation: u64, recursive: bool) -> io::Result<()> {
         change_mount(self.0.as_fd(), MountChange { propagation, recursive, ..MountChange::default() })
     }
 

@@ -183,6 +183,8 @@ pub(in crate::cgroups) enum Kind {
 #[derive(Debug)]
 pub(in crate::cgroups) struct Message {
     pub(in crate::cgroups) kind: Kind,
+    /// Which one of its sender's it is.
+    #[cfg(test)]
     pub(in crate::cgroups) serial: u32,
     pub(in crate::cgroups) reply_to: u32,
     pub(in crate::cgroups) member: String,
@@ -225,7 +227,7 @@ impl Message {
             _ => return Err(BusError::Message("its kind is unknown")),
         };
         let mut reader = Reader { bytes: &bytes, at: 8, is_big };
-        let serial = reader.number()?;
+        let _serial = reader.number()?;
         let end = reader.number()? as usize + PREAMBLE;
         let (mut reply_to, mut member, mut error, mut signature) = (0, String::new(), String::new(), String::new());
         while reader.at < end {
@@ -251,7 +253,18 @@ impl Message {
             }
         }
         let body = end.next_multiple_of(8);
-        Ok(Message { kind, serial, reply_to, member, error, signature, bytes, body, is_big })
+        Ok(Message {
+            kind,
+            #[cfg(test)]
+            serial: _serial,
+            reply_to,
+            member,
+            error,
+            signature,
+            bytes,
+            body,
+            is_big,
+        })
     }
 
     /// Reads the body.
