@@ -29,13 +29,13 @@ pub(crate) fn write_maps(process: Pid, uids: &[LinuxIdMapping], gids: &[LinuxIdM
     if let Err(error) = write("uid_map", &lines(uids)) {
         by_program("newuidmap", pid.get(), uids).map_err(|_| failed("uid_map", error))?;
     }
-    if let Err(error) = write("gid_map", &lines(gids)) {
-        if by_program("newgidmap", pid.get(), gids).is_err() {
-            // Who may not change groups must give that up first: user_namespaces(7).
-            write("setgroups", "deny")
-                .and_then(|()| write("gid_map", &lines(gids)))
-                .map_err(|_| failed("gid_map", error))?;
-        }
+    if let Err(error) = write("gid_map", &lines(gids))
+        && by_program("newgidmap", pid.get(), gids).is_err()
+    {
+        // Who may not change groups must give that up first: user_namespaces(7).
+        write("setgroups", "deny")
+            .and_then(|()| write("gid_map", &lines(gids)))
+            .map_err(|_| failed("gid_map", error))?;
     }
     Ok(())
 }
