@@ -9,10 +9,9 @@ pub fn runtime_program() -> PathBuf {
     if let Some(path) = std::env::var_os("COVE_TEST_RUNTIME") {
         return path.into();
     }
-    let folder = build_folder().parent().expect("target/debug has a parent").join("runtime");
-    let built = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-    let mut built = built.map(|triple| triple.path().join("runtime/cove-runtime")).filter(|program| program.exists());
-    built.next().unwrap_or_else(|| panic!("no cove-runtime under {}: run `runtime/build`", folder.display()))
+    let program = build_folder().parent().expect("target/debug has a parent").join("runtime/cove-runtime");
+    assert!(program.exists(), "{} is not there: run `runtime/build`", program.display());
+    program
 }
 
 /// Debian's runc.
