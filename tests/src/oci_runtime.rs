@@ -154,6 +154,8 @@ impl OciRuntime {
         let Ok(entries) = fs::read_dir(self.root()) else { return Vec::new() };
         let mut names: Vec<_> =
             entries.map(|entry| entry.expect("read").file_name().to_string_lossy().into_owned()).collect();
+        // No container can be called so: it is what the runtime keeps for all of them.
+        names.retain(|name| !name.starts_with(','));
         names.sort();
         names
     }

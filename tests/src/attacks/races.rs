@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
@@ -35,19 +35,10 @@ enum Kind {
     Device,
     /// It is the working folder.
     WorkingFolder,
-    /// It is what is mounted (the source).
-    Source,
 }
 
-impl Race {
-    /// Whether a runtime must hold it: what the source of a mount is, is the caller's to say and to guard.
-    pub fn is_the_runtime_s_to_hold(&self) -> bool {
-        self.kind != Kind::Source
-    }
-}
-
-/// All races.
-pub const RACES: [Race; 8] = [
+/// All races. (That of a mount's *source* is none of them: it is a path of the host, which the caller says and guards.)
+pub const RACES: [Race; 7] = [
     Race { name: "destination of a tmpfs", place: "at", kind: Kind::Mount },
     Race { name: "destination of a file", place: "at", kind: Kind::File },
     Race { name: "parent of a destination", place: "at", kind: Kind::Below },
@@ -55,7 +46,6 @@ pub const RACES: [Race; 8] = [
     Race { name: "read-only path", place: "at", kind: Kind::ReadOnly },
     Race { name: "folder of a device", place: "at", kind: Kind::Device },
     Race { name: "working folder", place: "at", kind: Kind::WorkingFolder },
-    Race { name: "source of a mount", place: "at", kind: Kind::Source },
 ];
 
 /// Runs containers so many times while the attacker swaps, and says what was broken.
@@ -126,7 +116,6 @@ fn bundle(race: &Race, volume: &Path) -> Bundle {
     let script =
         "cat /proc/self/mountinfo; cat /shared/at/hosts /shared/at/below/hosts /taken/hosts ./hosts 2>/dev/null; true";
     let bundle = Bundle::script(script);
-    let shared: PathBuf = bundle.inside("/shared");
     match race.kind {
         Kind::Mount => bundle.mount("/shared/at", "tmpfs", "tmpfs", &["nosuid"]),
         Kind::File => bundle.mount("/shared/at", "bind", volume.join("file"), &["bind", "ro"]),
@@ -138,8 +127,5 @@ fn bundle(race: &Race, volume: &Path) -> Bundle {
             json!({"path": "/shared/at/device", "type": "c", "major": 1, "minor": 3, "fileMode": 438}),
         ),
         Kind::WorkingFolder => bundle.set("/process/cwd", json!("/shared/at/made")),
-        // The caller says which path of the host is mounted: a race in it is the caller's to lose, but a link must
-        // not be followed at another moment than the one in which the kind of the destination is decided.
-        Kind::Source => bundle.mount("/taken", "bind", shared.join("at"), &["bind", "ro"]),
     }
 }
