@@ -118,9 +118,12 @@ impl Sets {
         Ok(())
     }
 
-    /// Takes the other sets, after the user has changed.
-    pub(crate) fn take(&self) -> io::Result<()> {
-        let Self { effective, permitted, inheritable, .. } = *self;
+    /// Takes the other sets, after the user has changed. `keeps_admin`: may take CAP_SYS_ADMIN once more.
+    pub(crate) fn take(&self, keeps_admin: bool) -> io::Result<()> {
+        let Self { effective, mut permitted, inheritable, .. } = *self;
+        if keeps_admin {
+            permitted |= rustix::thread::capabilities(None)?.permitted & CapabilitySet::SYS_ADMIN;
+        }
         rustix::thread::set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?;
         rustix::thread::clear_ambient_capability_set()?;
         for one in each(self.ambient) {
@@ -128,5 +131,18 @@ impl Sets {
             let _ = rustix::thread::configure_capability_in_ambient_set(one, true);
         }
         Ok(())
+    }
+
+    /// Takes CAP_SYS_ADMIN, if there is any.
+    pub(crate) fn take_admin(&self) -> io::Result<()> {
+        let mut sets = rustix::thread::capabilities(None)?;
+        sets.effective |= sets.permitted & CapabilitySet::SYS_ADMIN;
+        Ok(rustix::thread::set_capabilities(None, sets)?)
+    }
+
+    /// Has what it shall have and no more.
+    pub(crate) fn give_up_admin(&self) -> io::Result<()> {
+        let Self { effective, permitted, inheritable, .. } = *self;
+        Ok(rustix::thread::set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
     }
 }

@@ -1,7 +1,7 @@
 //! What the process that makes a container and the one that becomes it say to each other.
 
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType};
 
@@ -10,6 +10,12 @@ use crate::console::send;
 /// One end.
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// What is said.
 #[derive(Debug)]
@@ -53,12 +59,24 @@ impl Channel {
 
     /// What the other end says next; nothing if it is gone.
     pub(crate) fn receive(&self) -> io::Result<Option<Message>> {
+        self.receive_with(RecvFlags::CMSG_CLOEXEC)
+    }
+
+    /// What the other end has said already, if anything.
+    pub(crate) fn received(&self) -> io::Result<Option<Message>> {
+        match self.receive_with(RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            received => received,
+        }
+    }
+
+    fn receive_with(&self, flags: RecvFlags) -> io::Result<Option<Message>> {
         let mut bytes = vec![0; LONGEST];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let count = loop {
             let mut parts = [IoSliceMut::new(&mut bytes)];
-            match rustix::net::recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            match rustix::net::recvmsg(&self.0, &mut parts, &mut control, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 // Killed, with a message of ours still unread.
                 Err(rustix::io::Errno::CONNRESET) => return Ok(None),

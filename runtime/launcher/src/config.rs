@@ -181,6 +181,12 @@ impl Config {
         self.namespace(kind) == Some(None)
     }
 
+    /// Whether anything is to be mounted or covered.
+    pub(crate) fn changes_mounts(&self) -> bool {
+        let paths = [self.linux.masked_paths(), self.linux.readonly_paths()];
+        !self.mounts.is_empty() || paths.into_iter().flatten().any(|paths| !paths.is_empty())
+    }
+
     /// Refuses what contradicts itself or the specification.
     fn check(&self) -> Result<(), Error> {
         let wrong = |text: &str| Err(Error::Config(text.to_owned()));
@@ -199,17 +205,6 @@ impl Config {
         self.check_names()?;
         if let Some(process) = &self.process {
             process.check()?;
-        }
-        if self.namespace(LinuxNamespaceType::Mount).is_none() {
-            let paths = [self.linux.masked_paths(), self.linux.readonly_paths()];
-            if paths.into_iter().flatten().any(|paths| !paths.is_empty()) {
-                return wrong("unable to restrict sys entries without a private MNT namespace");
-            }
-            if !self.mounts.is_empty() {
-                return wrong(
-                    "mounts need a mount namespace in linux.namespaces: without one they would be the host's",
-                );
-            }
         }
         let maps_ids = [self.linux.uid_mappings(), self.linux.gid_mappings()];
         let maps_ids = maps_ids.into_iter().flatten().any(|mappings| !mappings.is_empty());

@@ -29,8 +29,18 @@ pub(crate) struct Confinement<'a> {
     pub(crate) personality: Option<&'a LinuxPersonality>,
     /// The container's name, for its keyring; none where it shares the caller's.
     pub(crate) keyring: Option<&'a str>,
-    /// Who makes it sets what a user namespace's own may not.
-    pub(crate) limited_by_parent: bool,
+    pub(crate) limits: Limits,
+}
+
+/// Who sets rlimits and the like, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// Who makes the process, from outside of the user namespace that it is in.
+    OfParent,
+    /// The process, while it has the caller's rights.
+    Early,
+    /// The process, when it has done everything that they could hinder.
+    Late,
 }
 
 /// What is left to do for a process that is confined: `execve`.
@@ -40,6 +50,8 @@ pub(crate) struct Ready<'a> {
     arguments: Vec<CString>,
     environment: Vec<CString>,
     late_filter: Option<&'a Filter>,
+    /// What it shall have, if it still has CAP_SYS_ADMIN to load the filter.
+    gives_up_admin: Option<Sets>,
     /// Where the filter asks what to do.
     pub(crate) notifications: Option<OwnedFd>,
 }
@@ -87,7 +99,7 @@ impl<'a> Confinement<'a> {
             }
         }
         self.label(proc)?;
-        if !self.limited_by_parent {
+        if self.limits == Limits::Early {
             limit(self.process, None, proc).map_err(Failure::init)?;
         }
         if let Some(scheduler) = &self.process.scheduler {
@@ -144,12 +156,15 @@ impl<'a> Confinement<'a> {
     }
 
     /// Inside of the container: becomes its user with no more rights than it shall have, and finds the program.
-    pub(crate) fn finish(&self) -> Result<Ready<'a>, Failure> {
+    pub(crate) fn finish(&self, proc: &Proc) -> Result<Ready<'a>, Failure> {
         let process = self.process;
+        if self.limits == Limits::Late {
+            limit(process, None, proc).map_err(Failure::init)?;
+        }
         let mut notifications = None;
         let mut late_filter = self.filter;
-        if let Some(filter) = self.filter.filter(|filter| !process.no_new_privileges || filter.notifies()) {
-            // Without no_new_privs only who has CAP_SYS_ADMIN may, which is about to go.
+        if let Some(filter) = self.filter.filter(|filter| filter.notifies()) {
+            // Who answers must be told while there is somebody to tell them.
             if process.no_new_privileges {
                 no_new_privileges()?;
             }
@@ -167,7 +182,9 @@ impl<'a> Confinement<'a> {
             let (cwd, error) = (&process.cwd, plain(&error.into()));
             Failure(format!("error during container init: chdir to cwd ({cwd:?}) set in config.json failed: {error}"))
         })?;
-        self.capabilities.take().map_err(Failure::at("unable to apply caps"))?;
+        // Without no_new_privs only who has CAP_SYS_ADMIN may load a filter, and it is loaded last of all.
+        let keeps_admin = late_filter.is_some() && !process.no_new_privileges;
+        self.capabilities.take(keeps_admin).map_err(Failure::at("unable to apply caps"))?;
         rustix::thread::set_keep_capabilities(false).map_err(Failure::at("unable to clear keep caps"))?;
         stay_inside()?;
         if process.no_new_privileges {
@@ -184,6 +201,7 @@ impl<'a> Confinement<'a> {
             arguments: strings(process.args.iter().map(OsString::from).collect())?,
             environment: strings(environment)?,
             late_filter,
+            gives_up_admin: keeps_admin.then_some(self.capabilities),
             notifications,
         })
     }
@@ -213,18 +231,27 @@ impl<'a> Confinement<'a> {
 impl Ready<'_> {
     /// Becomes the container's program. Descriptors after the standard ones and so many more are closed by that.
     pub(crate) fn execute(self, preserved: u32) -> Failure {
-        if let Err(error) = syscalls::close_on_exec_from(3 + preserved) {
+        if let Err(error) = syscalls::close_on_exec_from(preserved.saturating_add(3)) {
             return Failure::at("close descriptors")(error);
         }
         syscalls::reset_signals();
-        // As close to the program as can be: nothing else of ours must be allowed by the filter.
+        // As close to the program as can be: a profile need not allow anything else of ours.
         if let Some(filter) = self.late_filter
-            && let Err(error) = filter.load()
+            && let Err(error) = self.load(filter)
         {
             return Failure::at("unable to init seccomp")(error);
         }
         let error = syscalls::execve(&self.path, &self.arguments, &self.environment);
         Failure(format!("exec {}: {}", self.path.to_string_lossy(), plain(&error)))
+    }
+}
+
+impl Ready<'_> {
+    fn load(&self, filter: &Filter) -> io::Result<()> {
+        let Some(capabilities) = self.gives_up_admin else { return filter.load().map(drop) };
+        capabilities.take_admin()?;
+        filter.load()?;
+        capabilities.give_up_admin()
     }
 }
 
@@ -304,9 +331,11 @@ fn find_program(name: &str, environment: &[OsString]) -> Result<CString, Failure
     if name.contains('/') {
         return match is_program(Path::new(name)) {
             Ok(()) => string(name.as_bytes()),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EISDIR)) => {
-                Err(failed(&plain(&error)))
+            // podman looks for the last two words, docker for the first three.
+            Err(error) if error.raw_os_error() == Some(libc::EISDIR) => {
+                Err(failed("is a directory: permission denied"))
             }
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => Err(failed(&plain(&error))),
             Err(error) => Err(failed(&format!("stat {name}: {}", plain(&error)))),
         };
     }

@@ -13,7 +13,7 @@ use rustix::termios::Winsize;
 use crate::Error;
 use crate::config::Process;
 use crate::error::Failure;
-use crate::mounts::{Kind, Tree, Within};
+use crate::mounts::{Kind, Tree, Within, refuse_over_proc};
 use crate::syscalls::control_terminal;
 
 /// Where the other end of a container's terminal is sent to.
@@ -70,7 +70,9 @@ impl Console {
     /// Shows it as the container's `/dev/console`.
     pub(crate) fn mount(&self, within: &Within) -> Result<(), Failure> {
         let mount = || -> io::Result<()> {
-            let target = within.open_or_make(Path::new("/dev/console"), Kind::File)?;
+            let path = Path::new("/dev/console");
+            let target = within.open_or_make_plain(path, Kind::File)?;
+            refuse_over_proc(path, target.as_fd())?;
             Tree::of(self.terminal.as_fd(), false)?.attach(target.as_fd())
         };
         mount().map_err(Failure::at("error mounting /dev/console"))

@@ -61,14 +61,16 @@ impl Container {
     /// Sends a signal to its process, or to all of them. Those that share the host's processes die together: nobody else
     /// would end them.
     pub fn kill(&self, signal: Signal, all: bool) -> Result<(), Error> {
-        let shares_processes = self.record.namespaces & libc::CLONE_NEWPID as u64 == 0;
+        let shares_processes = self.record.own_namespaces & libc::CLONE_NEWPID as u64 == 0;
         if all || shares_processes && signal == Signal::KILL {
             if self.status()? == Status::Stopped && !shares_processes {
                 return Err(Error::NotRunning);
             }
+            let known = self.record.cgroups.processes()?;
             self.record.cgroups.kill(signal.as_raw())?;
-            // Where there are no cgroups to tell who belongs to it.
-            if let Some(process) = self.record.init.open() {
+            // Where there are no cgroups to tell who belongs to it. Nobody gets a signal twice.
+            let init = self.record.init.pid().filter(|pid| !known.contains(pid));
+            if let Some(process) = init.and_then(|_| self.record.init.open()) {
                 let _ = rustix::process::pidfd_send_signal(&process, signal);
             }
             return Ok(());
@@ -95,7 +97,7 @@ impl Container {
             _ if force => self.end()?,
             _ => return Err(Error::DeleteRunning { id: self.record.id, status }),
         }
-        if self.record.creating || self.record.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+        if self.record.creating || self.record.own_namespaces & libc::CLONE_NEWPID as u64 == 0 {
             // Its process has ended, but others of it may run on; or it was never heard of.
             self.record.cgroups.kill(Signal::KILL.as_raw())?;
         }

@@ -14,7 +14,7 @@ use crate::capabilities::Sets;
 use crate::cgroups::{Cgroups, Request};
 use crate::channel::{Channel, Message};
 use crate::config::Config;
-use crate::confine::{self, Confinement};
+use crate::confine::{self, Confinement, Limits};
 use crate::console::ConsoleSocket;
 use crate::error::{Failure, plain};
 use crate::init::{self, Init};
@@ -37,6 +37,8 @@ pub struct CreateOptions {
     pub bundle: PathBuf,
     /// Where the other end of the terminal is sent to.
     pub console_socket: Option<ConsoleSocket>,
+    /// Rows and columns of the terminal, if `config.json` does not say.
+    pub console_size: Option<(u64, u64)>,
     /// Where the number of the container's process is written.
     pub pid_file: Option<PathBuf>,
     /// Leave the root by moving it, for a root in a ramdisk.
@@ -62,6 +64,7 @@ pub struct Created {
     pub warnings: Vec<String>,
     pid: Pid,
     process: OwnedFd,
+    pid_file: Option<PathBuf>,
     /// How it is told to start, if not by `start`.
     channel: Option<Channel>,
 }
@@ -100,6 +103,9 @@ fn make(root: &RootFolder, options: &CreateOptions, start: Start) -> Result<Crea
     if let Some(process) = config.process.as_mut().filter(|_| options.listen_fds > 0) {
         process.env.extend([format!("LISTEN_FDS={}", options.listen_fds), "LISTEN_PID=1".to_owned()]);
     }
+    if let (Some(process), Some((height, width))) = (config.process.as_mut(), options.console_size) {
+        process.console_size.get_or_insert_with(|| console_size(height, width));
+    }
     let process = config.process()?;
     if options.console_socket.is_some() && !process.terminal {
         return Err(Error::Config("cannot use console socket if runc will not detach or allocate tty".to_owned()));
@@ -109,7 +115,7 @@ fn make(root: &RootFolder, options: &CreateOptions, start: Start) -> Result<Crea
         return Err(Error::Config(text.to_owned()));
     }
     let folder = root.claim(&options.id)?;
-    let mut made = Made { folder: &folder, cgroups: None, process: None };
+    let mut made = Made { folder: &folder, cgroups: None, process: None, pid_file: None };
     let result = make_in(root, options, start, &bundle, &config, &mut made);
     if result.is_err() {
         made.undo();
@@ -122,6 +128,7 @@ struct Made<'a> {
     folder: &'a Folder,
     cgroups: Option<Rc<Cgroups>>,
     process: Option<(Pid, OwnedFd)>,
+    pid_file: Option<PathBuf>,
 }
 
 impl Made<'_> {
@@ -134,6 +141,9 @@ impl Made<'_> {
         if let Some(cgroups) = self.cgroups.take() {
             let _ = cgroups.kill(Signal::KILL.as_raw());
             let _ = cgroups.delete();
+        }
+        if let Some(path) = self.pid_file.take() {
+            let _ = std::fs::remove_file(path);
         }
         let _ = self.folder.remove();
     }
@@ -156,6 +166,10 @@ fn make_in(
     fail_point("folder")?;
     let process = config.process()?;
     let namespaces = Namespaces::open(config)?;
+    if !namespaces.has_own_mounts() && config.changes_mounts() {
+        let text = "mounts, masked and read-only paths need a mount namespace of the container's own";
+        return Err(Error::Config(text.to_owned()));
+    }
     let resources = config.linux.resources().as_ref();
     let cgroups = Rc::new(Cgroups::plan(&Request {
         id: &options.id,
@@ -188,6 +202,7 @@ fn make_in(
         annotations: config.annotations.clone(),
         cgroups: Rc::clone(&cgroups),
         namespaces: namespaces.all(),
+        own_namespaces: namespaces.new_ones(),
         process: config.process.clone(),
         seccomp: config.seccomp.clone(),
         hooks: config.hooks.clone(),
@@ -215,7 +230,7 @@ fn make_in(
         filter: filter.as_ref(),
         personality: config.linux.personality().as_ref(),
         keyring: (!options.no_new_keyring).then_some(options.id.as_str()),
-        limited_by_parent: user_namespace,
+        limits: if user_namespace { Limits::OfParent } else { Limits::Late },
     };
     let into = entrance.folder_v2().filter(|_| !user_namespace);
     let (pid, handle) = clone_into(&namespaces, into, &ours, || Init {
@@ -231,7 +246,7 @@ fn make_in(
         console: console.as_ref(),
         channel: &theirs,
         waiting: waiting.as_ref(),
-        preserved: options.preserve_fds + options.listen_fds,
+        preserved: options.preserve_fds.saturating_add(options.listen_fds),
         record: &record,
     })?;
     drop(theirs);
@@ -246,6 +261,8 @@ fn make_in(
         let maps = |maps: &Option<Vec<_>>| maps.clone().unwrap_or_default();
         let (uids, gids) = (maps(config.linux.uid_mappings()), maps(config.linux.gid_mappings()));
         user_namespace::write_maps(pid, &uids, &gids)?;
+    }
+    if new_user_namespace || namespaces.joined(LinuxNamespaceType::User).is_some() {
         ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
     }
     accompany(&ours, config, &record)?;
@@ -257,17 +274,24 @@ fn make_in(
     }
     if let Some(path) = &options.pid_file {
         replace(path, pid.as_raw_nonzero().to_string().as_bytes())?;
+        made.pid_file = Some(path.clone());
     }
     fail_point("pid-file")?;
     let process = handle.1.try_clone().map_err(Error::system("duplicate a descriptor"))?;
     let channel = (start == Start::AtOnce).then_some(ours);
-    Ok(Created { folder: made.folder.clone(), record, warnings, pid, process, channel })
+    let pid_file = made.pid_file.clone();
+    Ok(Created { folder: made.folder.clone(), record, warnings, pid, process, pid_file, channel })
 }
 
 /// Whether this process may open mounts of the namespace that it is in.
 fn may_mount() -> bool {
     use rustix::thread::CapabilitySet;
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// A terminal's size as `config.json` has it.
+pub fn console_size(rows: u64, columns: u64) -> oci_spec::runtime::Box {
+    oci_spec::runtime::BoxBuilder::default().height(rows).width(columns).build().unwrap_or_default()
 }
 
 /// RFC 3339.
@@ -296,8 +320,9 @@ fn clone_into<'a>(
         let Clone::Parent(between, _) = clone(0, None).map_err(cloned)? else {
             enter_and_clone(user, namespaces, init)
         };
-        let message = channel.receive().map_err(Error::system("hear of the container's process"))?;
+        // It says all that it says before it ends.
         let _ = rustix::process::waitpid(Some(between), WaitOptions::empty());
+        let message = channel.received().map_err(Error::system("hear of the container's process"))?;
         return match message {
             Some(Message::Process(number)) => {
                 let pid = Pid::from_raw(number).ok_or_else(|| Error::Start("it has no number".to_owned()))?;
@@ -411,7 +436,13 @@ impl Created {
 
     fn undo(&mut self) {
         let process = self.process.try_clone().ok().map(|process| (self.pid, process));
-        Made { folder: &self.folder, cgroups: Some(Rc::clone(&self.record.cgroups)), process }.undo();
+        Made {
+            folder: &self.folder,
+            cgroups: Some(Rc::clone(&self.record.cgroups)),
+            process,
+            pid_file: self.pid_file.take(),
+        }
+        .undo();
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::Error;
 use crate::error::{Failure, plain};
-use crate::mounts::{Kind, Tree, Within};
+use crate::mounts::{Kind, Tree, Within, refuse_over_proc};
 
 /// Those that every container has.
 const DEFAULT: [(&str, u32, u32); 6] = [
@@ -144,7 +144,8 @@ impl Device {
 
     fn make(&self, within: &Within) -> io::Result<()> {
         if let Some(host) = &self.host {
-            let target = within.open_or_make(&self.path, Kind::File)?;
+            let target = within.open_or_make_plain(&self.path, Kind::File)?;
+            refuse_over_proc(&self.path, target.as_fd())?;
             return host.attach(target.as_fd());
         }
         let (folder, name) = within.parent(&self.path)?;

@@ -14,7 +14,7 @@ use crate::capabilities::Sets;
 use crate::cgroups::Entrance;
 use crate::channel::{Channel, Message};
 use crate::config::Process;
-use crate::confine::Confinement;
+use crate::confine::{Confinement, Limits};
 use crate::console::{Console, ConsoleSocket};
 use crate::container::Container;
 use crate::create::filter_of;
@@ -104,8 +104,8 @@ pub fn exec(root: &RootFolder, container: &Container, options: &ExecOptions) -> 
             filter: filter.as_ref(),
             personality: record.personality.as_ref(),
             keyring: record.new_keyring.then_some(record.id.as_str()),
-            // Inherited from a process that has the caller's rights.
-            limited_by_parent: false,
+            // In a user namespace they are inherited from a process that has the caller's rights.
+            limits: if in_user_namespace { Limits::Early } else { Limits::Late },
         },
         console: console.as_ref(),
         channel: &theirs,
@@ -156,12 +156,15 @@ fn clone_into(joining: Joining<'_>, channel: &Channel) -> Result<(Pid, OwnedFd),
     let processes = ThreadNameSpaceType::PROCESS_ID;
     if between {
         let Clone::Parent(between, _) = clone(0, None).map_err(cloned)? else { joining.join_and_clone(all) };
-        let message = channel.receive().map_err(Error::system("hear of the process"))?;
+        // It says all that it says before it ends.
         let _ = rustix::process::waitpid(Some(between), WaitOptions::empty());
+        let message = channel.received().map_err(Error::system("hear of the process"))?;
         return match message {
             Some(Message::Process(number)) => {
                 let pid = Pid::from_raw(number).ok_or_else(|| Error::Start("it has no number".to_owned()))?;
-                Ok((pid, user_namespace::pidfd(pid)?))
+                let process = user_namespace::pidfd(pid)?;
+                channel.send(&Message::Go).map_err(Error::system("reach the process"))?;
+                Ok((pid, process))
             }
             Some(Message::Failed(text)) => Err(Error::Start(text)),
             _ => Err(Error::Start("the process between has ended".to_owned())),
@@ -242,6 +245,8 @@ impl Joining<'_> {
                 joined.map_err(Failure::at("error joining the container's namespaces"))?;
             }
         } else {
+            // Not before the process between has told who it is.
+            wait(self.channel)?;
             become_root(false)?;
         }
         rustix::process::setsid().map(drop).map_err(Failure::at("error making a session"))?;
@@ -250,12 +255,14 @@ impl Joining<'_> {
             let within = Within::own().map_err(Failure::at("error opening /"))?;
             Console::make(&within, process, caller)?.take(process)?;
         }
-        let ready = self.confinement.finish()?;
+        let ready = self.confinement.finish(self.proc)?;
         let gone = Failure::at("the process that adds this one is gone");
         if let Some(file) = ready.notifications.as_ref().map(OwnedFd::try_clone) {
             let file = file.map_err(Failure::at("duplicate a descriptor"))?;
             self.channel.send(&Message::Notifications(file)).map_err(gone)?;
         }
+        let keep = [self.channel.as_fd()];
+        syscalls::close_all_but(self.preserved.saturating_add(3), &keep).map_err(Failure::at("close descriptors"))?;
         self.channel.send(&Message::Ready).map_err(Failure::at("the process that adds this one is gone"))?;
         wait(self.channel)?;
         Err(ready.execute(self.preserved))

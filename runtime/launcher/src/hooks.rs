@@ -16,8 +16,8 @@ use crate::error::plain;
 use crate::state::State;
 use crate::user_namespace::pidfd;
 
-/// As much as is told of what a hook has printed.
-const LONGEST_OUTPUT: u64 = 64 * 1024;
+/// As much as is told of what a hook has printed: its end, where the reason is.
+const LONGEST_OUTPUT: u64 = 4 * 1024;
 
 /// Calls them in turn; the first that fails ends it.
 pub(crate) fn call(hooks: Option<&Vec<Hook>>, state: &State<'_>) -> Result<(), String> {
@@ -85,7 +85,9 @@ fn buffer(content: &[u8]) -> io::Result<File> {
 
 fn text_of(mut file: File) -> String {
     let mut text = Vec::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(LONGEST_OUTPUT).read_to_end(&mut text));
+    let length = file.metadata().map_or(0, |found| found.len());
+    let start = SeekFrom::Start(length.saturating_sub(LONGEST_OUTPUT));
+    let read = file.seek(start).and_then(|_| file.take(LONGEST_OUTPUT).read_to_end(&mut text));
     read.map_or_else(|_| String::new(), |_| String::from_utf8_lossy(&text).trim_end().to_owned())
 }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::namespaces::Namespaces;
 use crate::proc::Proc;
 use crate::rootfs::RootFs;
 use crate::starter::{Started, Waiting};
-use crate::state::{Record, Status};
+use crate::state::{Record, State, Status};
 use crate::{Error, fail_point, hooks, syscalls};
 
 /// Everything that it needs, prepared by the process that makes it.
@@ -52,6 +52,11 @@ impl Init<'_> {
         let mut started = None;
         let Err(failure) = self.go(&mut started);
         match started {
+            // The container has been started and its program does not run: it says so where the program would have spoken, as
+            // with runc. Its callers take a `start` that fails for a fault of the runtime.
+            Some(_) if failure.0.starts_with("exec ") => {
+                let _ = rustix::io::write(rustix::stdio::stderr(), format!("{}\n", failure.0).as_bytes());
+            }
             Some(mut starter) => Started::fail(&mut starter, &failure.0),
             // Nobody hears it who is not there any more.
             None => drop(self.channel.send(&Message::Failed(failure.0))),
@@ -61,9 +66,11 @@ impl Init<'_> {
 
     fn go(&self, started: &mut Option<Started>) -> Result<Infallible, Failure> {
         let config = self.config;
+        hide();
         self.enter()?;
         fail_point("namespaces")?;
         self.confinement.begin(self.proc)?;
+        hide();
         fail_point("limits")?;
         if self.namespaces.is_new(LinuxNamespaceType::Network) {
             syscalls::loopback_up().map_err(Failure::at("error setting up the loopback device"))?;
@@ -81,7 +88,7 @@ impl Init<'_> {
             }
         };
         fail_point("root")?;
-        let ready = self.confinement.finish()?;
+        let ready = self.confinement.finish(self.proc)?;
         drop(within);
         fail_point("confined")?;
         let gone = Failure::at("the process that makes the container is gone");
@@ -89,23 +96,30 @@ impl Init<'_> {
             let file = file.map_err(Failure::at("duplicate a descriptor"))?;
             self.channel.send(&Message::Notifications(file)).map_err(gone)?;
         }
+        let listener = self.waiting.map(Waiting::as_fd);
+        let keep: Vec<_> = [self.channel.as_fd()].into_iter().chain(listener).collect();
+        // Hooks of the image may run beside this process, and others may come into its namespaces.
+        let closed = syscalls::close_all_but(self.preserved.saturating_add(3), &keep);
+        closed.map_err(Failure::at("close descriptors"))?;
         self.say(&Message::Ready)?;
         self.wait()?;
         if let Some(waiting) = self.waiting {
             *started = Some(waiting.wait().map_err(Failure::at("error waiting for start"))?);
         }
         if let Some(hooks) = &config.hooks {
-            hooks::call(hooks.start_container().as_ref(), &self.record.state(Status::Created))
-                .map_err(Failure::init)?;
+            hooks::call(hooks.start_container().as_ref(), &self.state(Status::Created)).map_err(Failure::init)?;
         }
         Err(ready.execute(self.preserved))
     }
 
     /// Into the container's namespaces and cgroup.
     fn enter(&self) -> Result<(), Failure> {
-        if self.namespaces.is_new(LinuxNamespaceType::User) {
-            // Until the maps are there this process is nobody.
+        let joins_user = self.namespaces.joined(LinuxNamespaceType::User).is_some();
+        if joins_user || self.namespaces.is_new(LinuxNamespaceType::User) {
+            // Until the maps are there this process is nobody; or its maker does not know it yet.
             self.wait()?;
+        }
+        if self.namespaces.is_new(LinuxNamespaceType::User) {
             become_root(self.namespaces.joined(LinuxNamespaceType::Pid).is_none())?;
         }
         let entered = self.entrance.enter(self.is_cloned_into);
@@ -119,6 +133,9 @@ impl Init<'_> {
 
     /// Makes the root, calls the hooks that want to see it from outside, and goes in.
     fn root(&self, config: &Config, rootfs: &RootFs) -> Result<Within, Failure> {
+        if !self.namespaces.has_own_mounts() {
+            return rootfs.change_to(self.root);
+        }
         let within = rootfs.build(config, self.root)?;
         fail_point("mounts")?;
         let process = self.confinement.process;
@@ -129,7 +146,7 @@ impl Init<'_> {
         if let Some(hooks) = &config.hooks {
             self.say(&Message::Mounted)?;
             self.wait()?;
-            let state = self.record.state(Status::Creating);
+            let state = self.state(Status::Creating);
             hooks::call(hooks.create_container().as_ref(), &state).map_err(Failure::init)?;
         }
         rootfs.enter(&within)?;
@@ -138,7 +155,7 @@ impl Init<'_> {
         }
         self.name()?;
         for (key, value) in config.linux.sysctl().iter().flatten() {
-            let path = format!("sys/{}", key.replace('.', "/"));
+            let path = format!("sys/{}", sysctl_path(key));
             self.proc.write(&path, value.as_bytes()).map_err(|error| {
                 let error = plain(&error);
                 Failure::init(format_args!("error setting sysctl {key}={value:?}: open /proc/{path}: {error}"))
@@ -149,6 +166,11 @@ impl Init<'_> {
         made.map_err(Failure::at(format_args!("error making the working folder {}", cwd.display())))?;
         rootfs.restrict(config, &within)?;
         Ok(within)
+    }
+
+    /// What hooks that this process calls are told: its number is the one that it knows.
+    fn state(&self, status: Status) -> State<'_> {
+        State { pid: rustix::process::getpid().as_raw_nonzero().get(), ..self.record.state(status) }
     }
 
     fn name(&self) -> Result<(), Failure> {
@@ -168,6 +190,15 @@ impl Init<'_> {
 
     fn wait(&self) -> Result<(), Failure> {
         wait(self.channel)
+    }
+}
+
+/// As sysctl(8): the first separator says which of the two separates; the other one belongs to names.
+fn sysctl_path(key: &str) -> String {
+    if key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'/') {
+        key.to_owned()
+    } else {
+        key.replace('.', "/")
     }
 }
 

@@ -39,7 +39,7 @@ pub use capabilities::capability_names;
 pub use config::{Config, CpuAffinity, FILE, OCI_VERSION, Process};
 pub use console::ConsoleSocket;
 pub use container::Container;
-pub use create::{CreateOptions, Created, create, run};
+pub use create::{CreateOptions, Created, console_size, create, run};
 pub use error::{Error, plain};
 pub use exec::{Added, ExecOptions, exec};
 pub use fail_points::FAIL_POINTS;

@@ -76,6 +76,16 @@ impl Namespaces {
         self.new & kind as u64 != 0
     }
 
+    /// Whether the container's mounts are its own: else everything that is mounted would be the caller's too.
+    pub(crate) fn has_own_mounts(&self) -> bool {
+        self.is_new(LinuxNamespaceType::Mount) || self.joined(LinuxNamespaceType::Mount).is_some()
+    }
+
+    /// Those that are new, CLONE_NEW….
+    pub(crate) fn new_ones(&self) -> u64 {
+        self.new
+    }
+
     /// The namespace of this kind that is joined.
     pub(crate) fn joined(&self, kind: LinuxNamespaceType) -> Option<&OwnedFd> {
         self.joined.iter().find(|(one, _)| *one == kind).map(|(_, file)| file)

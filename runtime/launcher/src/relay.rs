@@ -30,6 +30,12 @@ impl Relay {
         Ok((Self { arrives, master: None, before: None, input_ended: false }, sends))
     }
 
+    /// Rows and columns of the caller's terminal, if it is one.
+    pub fn size() -> Option<(u64, u64)> {
+        let size = rustix::termios::tcgetwinsize(rustix::stdio::stdin()).ok()?;
+        Some((size.ws_row.into(), size.ws_col.into()))
+    }
+
     /// Takes the terminal that has been sent, and leaves it to the container what keys mean.
     pub fn begin(&mut self) -> Result<(), Error> {
         let master = receive(&self.arrives).map_err(Error::system("receive the container's terminal"))?;

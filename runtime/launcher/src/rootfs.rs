@@ -15,6 +15,7 @@ use crate::devices::Devices;
 use crate::error::{Failure, plain};
 use crate::mounts::options::{Attributes, attribute, propagation, propagation_of};
 use crate::mounts::{self, Prepared, Tree, Within, file_type};
+use crate::user_namespace::is_in_user_namespace;
 
 /// What of the root has to be opened on the host.
 #[derive(Debug)]
@@ -48,7 +49,8 @@ impl RootFs {
         Ok(Self {
             tree,
             mounts: mounts::prepare(&config.mounts, cgroups, own.as_ref().map(OwnedFd::as_fd))?,
-            devices: Devices::prepare(devices, &config.mounts, user_namespace)?,
+            // Callers may have made one already (podman without root does).
+            devices: Devices::prepare(devices, &config.mounts, user_namespace || is_in_user_namespace())?,
             null,
             no_pivot,
         })
@@ -96,6 +98,13 @@ impl RootFs {
             rustix::mount::unmount(c".", UnmountFlags::DETACH).map_err(Failure::at("error unmounting the old root"))?;
         }
         rustix::process::chdir(c"/").map_err(Failure::at("error entering /"))
+    }
+
+    /// Without mounts of its own: changes the root, and nothing that others see.
+    pub(crate) fn change_to(&self, root: &Path) -> Result<Within, Failure> {
+        rustix::process::chroot(root).map_err(Failure::at("error changing the root"))?;
+        rustix::process::chdir(c"/").map_err(Failure::at("error entering /"))?;
+        Within::own().map_err(Failure::at("error opening /"))
     }
 
     /// Inside: covers what the container must not see, and makes read-only what it must not change.

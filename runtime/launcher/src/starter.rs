@@ -4,15 +4,18 @@
 //! has taken over (its end closes by `execve`), or else why it has not.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::Error;
 use crate::state::Folder;
 
 const SOCKET: &str = "start.sock";
 const START: &[u8] = b"start";
+/// `start` speaks at once.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Much more than any reason.
 const LONGEST_REASON: u64 = 64 * 1024;
 
@@ -41,10 +44,16 @@ impl Waiting {
         Ok(Self(make().map_err(Error::file("make a socket in", folder.path()))?))
     }
 
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     /// Waits until somebody says `start`. Who only looks whether somebody waits says nothing.
     pub(crate) fn wait(&self) -> io::Result<Started> {
         loop {
             let (mut stream, _) = self.0.accept()?;
+            // Who connects and says nothing must not keep others from it.
+            stream.set_read_timeout(Some(PATIENCE))?;
             let mut word = [0; START.len()];
             if stream.read_exact(&mut word).is_ok() && word == START {
                 return Ok(Started(stream));

@@ -71,6 +71,9 @@ pub struct Record {
     pub cgroups: Rc<Cgroups>,
     /// Namespaces that it has for itself or joined, as flags of clone(2).
     pub namespaces: u64,
+    /// Those of them that were made for it.
+    #[serde(default)]
+    pub own_namespaces: u64,
     /// Its process as `config.json` has it: what `exec` begins with.
     pub process: Option<Process>,
     /// The seccomp profile, as JSON.

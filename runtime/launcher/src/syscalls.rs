@@ -154,6 +154,25 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Closes every descriptor but the first ones and those that are given. For a process that soon is another program or ends:
+/// nothing that owns one of the others may be used or dropped any more.
+pub(crate) fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|file| u32::try_from(file.as_raw_fd()).ok()).collect();
+    keep.sort_unstable();
+    let mut from = first;
+    for number in keep.into_iter().chain([u32::MAX]) {
+        if number > from {
+            // SAFETY: no memory is involved; the caller promises that nobody uses what is closed.
+            let result = unsafe { libc::syscall(libc::SYS_close_range, from, number - 1, 0) };
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        from = from.max(number.saturating_add(1));
+    }
+    Ok(())
+}
+
 /// Every signal does what it does by default, and none is blocked.
 pub(crate) fn reset_signals() {
     // SAFETY: SIG_DFL runs no code of ours; the set is initialised by sigemptyset.

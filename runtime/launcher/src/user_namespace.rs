@@ -72,6 +72,11 @@ pub fn is_rootless() -> bool {
     if !rustix::process::geteuid().is_root() {
         return true;
     }
+    is_in_user_namespace()
+}
+
+/// Whether this process is in another user namespace than the machine's first.
+pub(crate) fn is_in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_ascii_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }

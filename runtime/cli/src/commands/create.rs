@@ -22,6 +22,7 @@ fn parse(global: &Global, mut parser: Parser, runs: bool) -> Result<(CreateOptio
         id: String::new(),
         bundle: PathBuf::from("."),
         console_socket: None,
+        console_size: None,
         pid_file: None,
         no_pivot: false,
         no_new_keyring: false,
@@ -80,6 +81,7 @@ pub(super) fn run(global: &Global, parser: Parser, log: &Log) -> Result<u8, Fail
     if !more.detach && options.console_socket.is_none() && has_terminal(&options) {
         let (here, socket) = Relay::new()?;
         options.console_socket = Some(ConsoleSocket::Connected(socket));
+        options.console_size = Relay::size();
         relay = Some(here);
     }
     let signals = if more.detach { None } else { Some(Signals::hold()?) };

@@ -160,6 +160,7 @@ fn run(global: &Global, parser: Parser, log: &Log) -> Result<u8, Failed> {
     if !words.detach && options.process.terminal && options.console_socket.is_none() {
         let (here, socket) = Relay::new()?;
         options.console_socket = Some(ConsoleSocket::Connected(socket));
+        options.process.console_size = Relay::size().map(|(rows, columns)| cove_launcher::console_size(rows, columns));
         relay = Some(here);
     }
     let signals = if words.detach { None } else { Some(Signals::hold()?) };

@@ -48,7 +48,11 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, deeper: usi
             copy_folder(folder.as_fd(), copy.as_fd(), deeper)?;
         }
         FileType::RegularFile => {
-            let file = rustix::fs::openat(from, name, flags | OFlags::RDONLY, none)?;
+            let file = rustix::fs::openat(from, name, flags | OFlags::RDONLY | OFlags::NONBLOCK, none)?;
+            if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+                // Somebody has put something else there in that moment.
+                return Err(rustix::io::Errno::AGAIN.into());
+            }
             let new = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
             let copy = rustix::fs::openat(to, name, new, Mode::from_raw_mode(0o600))?;
             io::copy(&mut std::fs::File::from(file), &mut std::fs::File::from(copy))?;

@@ -234,7 +234,7 @@ fn refuse_in_proc(path: &Path, source: Option<BorrowedFd<'_>>) -> io::Result<()>
 }
 
 /// The same for a path that a link leads into `/proc`.
-fn refuse_over_proc(path: &Path, target: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn refuse_over_proc(path: &Path, target: BorrowedFd<'_>) -> io::Result<()> {
     if rustix::fs::fstatfs(target)?.f_type != PROC_SUPER_MAGIC {
         return Ok(());
     }

@@ -64,7 +64,8 @@ impl Options {
     /// Takes in a word that is not for the file system; whether it is one.
     fn take(&mut self, word: &str) -> bool {
         match word {
-            "defaults" => {}
+            // `remount` is what a mount of the same place means anyway; the others are of mount(8), not of the kernel.
+            "defaults" | "remount" | "silent" | "loud" => {}
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "tmpcopyup" => self.copy_up = true,

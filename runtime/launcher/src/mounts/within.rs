@@ -110,6 +110,17 @@ impl Within {
         Ok(None)
     }
 
+    /// The same, if the last name is no link: what is mounted there must not appear where the image leads it.
+    pub(crate) fn open_or_make_plain(&self, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
+        let (folder, name) = self.parent(path)?;
+        make(folder.as_fd(), name, kind)?;
+        let file = rustix::fs::openat(&folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        if file_type(file.as_fd())? == FileType::Symlink {
+            return Err(Errno::LOOP.into());
+        }
+        Ok(file)
+    }
+
     /// Opens the folder above a path, made if need be, and gives the last name.
     pub(crate) fn parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL.into()) };

@@ -1,134 +1,124 @@
-//! Programs that were compiled before, by the text of their profile.
+//! Programs that were compiled before, one file each, named by the hash of their profile.
 //!
-//! A profile is compiled once for a machine's uptime: all containers with the same profile share a file, which is
-//! written new and renamed, so it is whole or not there. It decides what a container may do: a file is believed only if
-//! it belongs to this user, nobody else may write to it or to its folder, and its checksum is right.
+//! A file holds what the kernel is to enforce, so it is believed only if it belongs to us, nobody else may write it, and
+//! the hash over its name and content is right: a file that is cut, damaged, or another profile's under this name is
+//! passed over and written anew.
 
-use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use oci_spec::runtime::LinuxSeccomp;
 use sha2::{Digest, Sha256};
 
-use super::program::{Instruction, MOST};
-use super::{Filter, SeccompError, compile};
+use super::error::SeccompError;
+use super::filter::Filter;
+use super::program::Instruction;
 
-/// Raised whenever the same profile would make another program: what was kept before is then not found.
-const VERSION: &str = "1";
-/// How many programs are kept. Profiles differ by capabilities, so there are few; who has more makes them anew.
-const KEPT: usize = 256;
-/// Flags, then instructions of 8 bytes each, then the SHA-256 of all that.
-const CHECKSUM: usize = 32;
+/// Part of every name: to be raised whenever the compiler's answer to any profile changes.
+const VERSION: &str = concat!("cove seccomp 1 ", env!("CARGO_PKG_VERSION"));
 
-/// The program of a profile, which is the text of `linux.seccomp` in `config.json`. What was made before of the same
-/// text is taken from `folder`; what had to be made is kept there, for this user alone. Failing to keep it is no error.
+type Hash = [u8; 32];
+
+/// The filter for a profile that stands in `config.json` as this text (`linux.seccomp`). It is taken from `folder`, which
+/// nobody else must be able to write to, if it was compiled before; else it is compiled and kept there (mode 0600, a new
+/// file that is then renamed). That it cannot be kept is no error.
 ///
 /// # Errors
-/// The text is no profile, or [`compile`] says no.
+/// As [`super::compile`], and a text that is not a profile.
 pub fn cached(profile_json: &str, folder: &Path) -> Result<Filter, SeccompError> {
-    let path = folder.join(key(profile_json));
-    if let Some(filter) = read(&path, folder) {
+    let key = key(profile_json);
+    let path = folder.join(hexadecimal(&key));
+    if let Some(filter) = read(&path, &key) {
         return Ok(filter);
     }
-    let filter = compile(&serde_json::from_str(profile_json)?)?;
-    // Without a copy everything works, more slowly.
-    let _ = keep(&path, folder, &filter);
+    let profile: LinuxSeccomp = serde_json::from_str(profile_json)?;
+    let filter = super::compile(&profile)?;
+    let _not_kept = keep(folder, &path, &content(&key, &filter));
     Ok(filter)
 }
 
-/// The name of a profile's file.
-fn key(profile_json: &str) -> String {
+fn key(profile_json: &str) -> Hash {
     let mut hash = Sha256::new();
-    for part in [env!("CARGO_PKG_VERSION"), VERSION, std::env::consts::ARCH, profile_json] {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part);
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.update(VERSION);
+    hash.update([0]);
+    hash.update(std::env::consts::ARCH);
+    hash.update([0]);
+    hash.update(profile_json);
+    hash.finalize().into()
 }
 
-/// Whether only this user can have written what these are about.
-fn is_ours(file: &std::fs::Metadata) -> bool {
-    file.uid() == rustix::process::geteuid().as_raw() && file.mode() & 0o022 == 0
+fn hexadecimal(key: &Hash) -> String {
+    key.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
-fn read(path: &Path, folder: &Path) -> Option<Filter> {
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()?;
-    let about = file.metadata().ok()?;
-    let largest = 4 + MOST * 8 + CHECKSUM;
-    if !about.is_file() || about.len() > largest as u64 || !is_ours(&about) || !is_ours(&folder.metadata().ok()?) {
-        return None;
+/// Flags and program, in this machine's byte order, and the hash over the key and them.
+fn content(key: &Hash, filter: &Filter) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(36 + 8 * filter.program.len());
+    bytes.extend(filter.flags.to_ne_bytes());
+    for instruction in &filter.program {
+        bytes.extend(instruction.code.to_ne_bytes());
+        bytes.extend([instruction.yes, instruction.no]);
+        bytes.extend(instruction.value.to_ne_bytes());
     }
-    let mut bytes = Vec::with_capacity(about.len() as usize);
-    file.read_to_end(&mut bytes).ok()?;
-    decode(&bytes)
-}
-
-fn encode(filter: &Filter) -> Vec<u8> {
-    let mut bytes = filter.flags.to_le_bytes().to_vec();
-    for Instruction { code, yes, no, value } in &filter.program {
-        bytes.extend(code.to_le_bytes());
-        bytes.extend([*yes, *no]);
-        bytes.extend(value.to_le_bytes());
-    }
-    let checksum = Sha256::digest(&bytes);
-    bytes.extend(checksum);
+    let seal = seal(key, &bytes);
+    bytes.extend(seal);
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<Filter> {
-    let (content, checksum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM)?)?;
-    if Sha256::digest(content)[..] != *checksum {
+fn seal(key: &Hash, bytes: &[u8]) -> Hash {
+    Sha256::new().chain_update(key).chain_update(bytes).finalize().into()
+}
+
+/// `None` for a file that is not there or not to be trusted.
+fn read(path: &Path, key: &Hash) -> Option<Filter> {
+    // Not blocking: a pipe in place of the file must not hold us up.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let found = file.metadata().ok()?;
+    let largest = 4 + 8 * 4096 + 32;
+    let ours = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+    if !found.is_file() || !ours || found.len() > largest {
         return None;
     }
-    let (flags, program) = content.split_first_chunk()?;
-    let (program, []) = program.as_chunks::<8>() else { return None };
-    let instruction = |[a, b, yes, no, c, d, e, f]: [u8; 8]| Instruction {
-        code: u16::from_le_bytes([a, b]),
+    let mut bytes = Vec::with_capacity(found.len() as usize);
+    Read::by_ref(&mut file).take(largest).read_to_end(&mut bytes).ok()?;
+    let (bytes, sealed) = bytes.split_last_chunk::<32>()?;
+    if *sealed != seal(key, bytes) {
+        return None;
+    }
+    let (flags, bytes) = bytes.split_first_chunk()?;
+    let (instructions, []) = bytes.as_chunks::<8>() else { return None };
+    let program = instructions.iter().map(|&[a, b, yes, no, c, d, e, f]| Instruction {
+        code: u16::from_ne_bytes([a, b]),
         yes,
         no,
-        value: u32::from_le_bytes([c, d, e, f]),
-    };
-    Some(Filter { program: program.iter().copied().map(instruction).collect(), flags: u32::from_le_bytes(*flags) })
+        value: u32::from_ne_bytes([c, d, e, f]),
+    });
+    Some(Filter { program: program.collect(), flags: u32::from_ne_bytes(*flags) })
 }
 
-fn keep(path: &Path, folder: &Path, filter: &Filter) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).recursive(true).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+fn keep(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Err(error) = DirBuilder::new().mode(0o700).create(folder)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
     }
-    if !is_ours(&folder.metadata()?) {
-        return Err(io::ErrorKind::PermissionDenied.into());
+    let new = folder.join(format!(".new-{}-{}", std::process::id(), process_time()));
+    let written = write(&new, bytes).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        let _gone_already = fs::remove_file(&new);
     }
-    make_room(folder)?;
-    let mut name = OsString::from(path);
-    name.push(format!(".{}", std::process::id()));
-    let new = Unfinished(PathBuf::from(name));
-    // A process of this number that died half-way.
-    let _ = std::fs::remove_file(&new.0);
-    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new.0)?;
-    file.write_all(&encode(filter))?;
-    std::fs::rename(&new.0, path)
+    written
 }
 
-/// A file that is removed unless it was renamed.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // Gone already where all went well.
-        let _ = std::fs::remove_file(&self.0);
-    }
+/// Two containers' processes may have one id, in two process namespaces.
+fn process_time() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos())
 }
 
-/// Empties a folder that has become too full.
-fn make_room(folder: &Path) -> io::Result<()> {
-    let files: Vec<_> = std::fs::read_dir(folder)?.collect::<Result<_, _>>()?;
-    if files.len() >= KEPT {
-        for file in files {
-            std::fs::remove_file(file.path())?;
-        }
-    }
-    Ok(())
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
 }

@@ -1,81 +1,127 @@
-//! Seccomp: makes the kernel's filter program of a profile (runtime-spec, config-linux.md, "Seccomp") and loads it.
+//! The seccomp compiler: `linux.seccomp` of a bundle (runtime-spec, config-linux.md, "Seccomp") becomes a program of
+//! classic BPF that the kernel runs at every system call.
 //!
-//! What a profile means is what it means to runc with libseccomp, for profiles are written against those two:
+//! It decides what runc decides on top of libseccomp (`rules`), with a program of another form (`program`): per
+//! architecture one balanced tree over the numbers, in which neighbours with the same answer are one. Compiled programs
+//! are kept by the hash of their profile (`cache`), for most containers have the same one.
 //!
-//! - A rule whose action is the default action is passed over, and so is a name that no architecture knows.
-//! - A rule without arguments wins over all rules of its system call that have some, wherever they stand; the first of
-//!   several such rules wins. Among rules with arguments the first that matches wins (where two match that differ in
-//!   their actions, libseccomp does not say which it takes).
-//! - The arguments of a rule must all match. If two of them look at the same argument, each is a rule of its own.
-//! - The machine's own architecture is always in; a call of an architecture that is not kills the thread.
-//! - Arguments are compared in 64 bits on architectures of 64 bits, else (x32 and n32 too) in 32 bits.
-//! - On architectures where sockets and System V IPC also go through one call (`socketcall`, `ipc`), a rule for one of
-//!   theirs is also a rule for that call, with the number of the operation in place of the first argument.
-//! - If the default action is to refuse, a system call with a number above all that the profile names fails with
-//!   ENOSYS: the profile is older than the call, and programs know what to do without it (glibc tries an older call
-//!   after ENOSYS and gives up after EPERM). On s390 so does number 0, which the kernel shows for calls it lacks.
+//! Which architecture a call belongs to is looked at first; one that the profile does not name is killed, as with
+//! libseccomp. The machine's own is always in. x32 has x86_64's name and is told by bit 30 of the number. Others are
+//! only in if the profile names them: whoever writes it (docker, podman, our engine) lists those that belong together.
 //!
-//! Leaves to the core when the filter is loaded and who is told of notifications.
+//! **Calls newer than the profile.** A profile that forbids by default was written when some last system call existed.
+//! Libraries try newer calls first and go back to older ones on `ENOSYS`; on `EPERM` they give up. So, like runc, calls
+//! with a number above the largest that the profile names (in any rule) are answered with `ENOSYS` instead of the
+//! default action, unless that is ALLOW, LOG or TRACE. On s390 number 0, which unknown calls end as, is as well.
 
 mod architecture;
 mod cache;
-mod features;
-mod load;
+mod default;
+mod error;
+mod filter;
 mod numbers;
 mod program;
 mod rules;
-mod tree;
-
-use oci_spec::runtime::LinuxSeccomp;
-
-pub use cache::cached;
-pub use features::{Features, features};
-pub use load::Filter;
-
-/// Why a profile cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SeccompError {
-    /// It is no profile.
-    #[error("{0}")]
-    Json(#[from] serde_json::Error),
-    /// An architecture of the specification whose system calls are not known here.
-    #[error("the system calls of architecture `{0}` are not known")]
-    Architecture(oci_spec::runtime::Arch),
-    /// A rule names nothing.
-    #[error("empty string is not a valid syscall")]
-    EmptyName,
-    /// A rule looks at an argument that no system call has.
-    #[error("argument {index} of `{name}`: system calls have arguments 0 to 5")]
-    ArgumentIndex {
-        /// The system call.
-        name: String,
-        /// The argument, counted from 0.
-        index: usize,
-    },
-    /// An error number for an action that returns none (the specification asks for this refusal).
-    #[error("action `{0}` does not return an error number: leave out errnoRet or defaultErrnoRet")]
-    ErrnoUnused(oci_spec::runtime::LinuxSeccompAction),
-    /// An error number that the kernel cannot return.
-    #[error("error number {0} is too large: they have 16 bits")]
-    ErrnoRange(u32),
-    /// Whoever answers would be asked by the launcher itself before it could pass on the descriptor.
-    #[error("SCMP_ACT_NOTIFY cannot be used {0}")]
-    Notify(&'static str),
-    /// The kernel takes 4096 instructions.
-    #[error("the profile needs {0} instructions, the kernel takes 4096: use fewer rules with arguments")]
-    TooLarge(usize),
-}
-
-/// Makes the program of a profile, for this machine's architecture and those that the profile names.
-///
-/// # Errors
-/// The profile contradicts itself or the specification, or its program would be larger than the kernel allows.
-pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
-    let rules = rules::Rules::of(profile)?;
-    let mut graph = tree::Graph::default();
-    let root = rules.decide(&mut graph)?;
-    Ok(Filter::new(program::assemble(&graph, root)?, load::flags(profile), rules.notifies()))
-}
-
 #[cfg(test)]
 mod tests;
+
+use oci_spec::runtime::{Arch, LinuxSeccomp};
+
+use architecture::{Architecture, X32};
+use program::{Section, Segment};
+use rules::{Behaviour, KILL, Rules, UNKNOWN_CALL};
+
+pub use cache::cached;
+pub use default::default_profile;
+pub use error::SeccompError;
+pub use filter::{Features, Filter, features};
+
+/// A profile as a filter for this machine.
+///
+/// # Errors
+/// What cannot be meant: see [`SeccompError`]. Names of system calls that no architecture knows are passed over.
+pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
+    compile_for(profile, architecture::native().ok_or(SeccompError::Native)?)
+}
+
+fn compile_for(profile: &LinuxSeccomp, native: Arch) -> Result<Filter, SeccompError> {
+    let rules = Rules::read(profile)?;
+    let native = Architecture::of(native).ok_or(SeccompError::Native)?;
+    let mut architectures = vec![native];
+    for name in profile.architectures().iter().flatten().filter(|name| **name != Arch::ScmpArchNative) {
+        let architecture = Architecture::of(*name).ok_or(SeccompError::Architecture(*name))?;
+        if architecture.is_big_endian() != native.is_big_endian() {
+            return Err(SeccompError::ByteOrder(*name));
+        }
+        if !architectures.contains(&architecture) {
+            architectures.push(architecture);
+        }
+    }
+    let mut sections: Vec<Section> = Vec::new();
+    for architecture in &architectures {
+        if !sections.iter().any(|section| section.audit == architecture.audit) {
+            let segments = segments(&rules, architecture.audit, &architectures);
+            sections.push(Section { audit: architecture.audit, segments });
+        }
+    }
+    let program = program::assemble(&sections, native.is_big_endian())?;
+    Ok(Filter::new(program, profile.flags().as_deref().unwrap_or_default(), rules.notifies))
+}
+
+/// What happens at all numbers of what the kernel calls one architecture.
+fn segments(rules: &Rules<'_>, audit: u32, architectures: &[Architecture]) -> Vec<Segment> {
+    let named = |name| architectures.iter().find(|one| one.name == name);
+    let mut line = Line(Vec::new());
+    if audit != Arch::ScmpArchX86_64 as u32 {
+        for architecture in architectures.iter().filter(|one| one.audit == audit) {
+            line.lay(rules, architecture, 0);
+        }
+        return line.0;
+    }
+    match named(Arch::ScmpArchX86_64) {
+        Some(architecture) => line.lay(rules, architecture, 0),
+        None => line.put(0, Behaviour::Always(KILL)),
+    }
+    match named(Arch::ScmpArchX32) {
+        Some(architecture) => line.lay(rules, architecture, X32),
+        None => {
+            line.put(X32, Behaviour::Always(KILL));
+            // A tracer that skips a call gives it the number -1: no reason to kill.
+            line.put(u32::MAX, Behaviour::Always(rules.default));
+        }
+    }
+    line.0
+}
+
+/// Segments in the order of their numbers, no two neighbours with the same behaviour.
+struct Line(Vec<Segment>);
+
+impl Line {
+    fn lay(&mut self, rules: &Rules<'_>, architecture: &Architecture, first: u32) {
+        let default = || Behaviour::Always(rules.default);
+        self.put(first, default());
+        if rules.guards_unknown && architecture.zero_means_unknown() {
+            self.put(first, Behaviour::Always(UNKNOWN_CALL));
+            self.put(first + 1, default());
+        }
+        for (number, behaviour) in rules.on(architecture) {
+            self.put(number, behaviour);
+            self.put(number + 1, default());
+        }
+        if rules.guards_unknown
+            && let Some(last) = rules.last(architecture)
+        {
+            self.put(last + 1, Behaviour::Always(UNKNOWN_CALL));
+        }
+    }
+
+    /// From `first` on. What was said of `first` before no longer counts.
+    fn put(&mut self, first: u32, behaviour: Behaviour) {
+        if self.0.last().is_some_and(|last| last.first == first) {
+            self.0.pop();
+        }
+        if self.0.last().is_none_or(|last| last.behaviour != behaviour) {
+            self.0.push(Segment { first, behaviour });
+        }
+    }
+}

@@ -1,319 +1,214 @@
-//! What a profile decides: its rules, checked, and from them the decision for every number of every architecture.
+//! From the words of a profile to what shall happen at each system call of one architecture.
+//!
+//! Where a call has several rules, this does what runc does on top of libseccomp:
+//! - a rule whose action is the default one says nothing new and is passed over, as are names that are unknown;
+//! - a rule without arguments stands for the whole call: it replaces those with arguments that came before it, and what
+//!   comes after it changes nothing;
+//! - rules with arguments are alternatives, the first that matches decides (libseccomp sorts them by their arguments,
+//!   which is the same as long as no two of them match at once and differ);
+//! - the conditions of a rule must all hold, unless two of them look at one argument: then each is a rule of its own.
 
 use std::collections::BTreeMap;
 
-use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator as Operator, LinuxSyscall,
-};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
 
-use super::SeccompError;
-use super::architecture::{Architecture, Names, X32_BIT, multiplexed};
-use super::tree::{Compare, Graph, Id};
+use super::architecture::Architecture;
+use super::error::SeccompError;
 
-/// SECCOMP_RET_KILL_THREAD, what a call of an architecture that the profile does not name gets.
-const KILL: u32 = 0;
-/// SECCOMP_RET_ERRNO with ENOSYS.
-pub(super) const NO_SUCH_CALL: u32 = 0x5_0000 | libc::ENOSYS as u32;
-/// Where `struct seccomp_data` has the number, the architecture and the arguments.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const ARGUMENTS: u32 = 16;
+/// What the kernel is told to do: SECCOMP_RET_… with its data.
+pub(super) type Verdict = u32;
 
-/// A profile, checked.
-pub(super) struct Rules {
-    default: u32,
-    /// Whether calls that are newer than the profile are shown as such.
-    newer_fail: bool,
-    architectures: Vec<Architecture>,
-    rules: Vec<Rule>,
-    /// All names that stand in the profile, with or without effect.
-    named: Vec<String>,
-    notifies: bool,
+/// SECCOMP_RET_KILL_THREAD: also for calls of an architecture that the profile does not name.
+pub(super) const KILL: Verdict = 0;
+/// SECCOMP_RET_ERRNO of `ENOSYS`.
+pub(super) const UNKNOWN_CALL: Verdict = ERRNO | libc::ENOSYS as u32;
+
+const ERRNO: Verdict = 0x0005_0000;
+const TRACE: Verdict = 0x7ff0_0000;
+
+/// A compare with one argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Condition {
+    /// 0 to 5.
+    pub(super) argument: u8,
+    /// All 64 bits are compared, else the low 32.
+    pub(super) wide: bool,
+    pub(super) compare: Compare,
 }
 
-/// One look at an argument.
-#[derive(Clone, Copy)]
-struct Condition {
-    index: usize,
-    operator: Operator,
-    /// The bits that are looked at: all of them, but for MASKED_EQ.
-    mask: u64,
-    value: u64,
+/// How, and with what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Compare {
+    /// The argument's bits under `mask` are `value`.
+    Equal {
+        mask: u64,
+        value: u64,
+    },
+    NotEqual(u64),
+    Greater(u64),
+    GreaterOrEqual(u64),
+    Less(u64),
+    LessOrEqual(u64),
 }
 
-/// One system call, and what happens to it if all conditions hold.
-#[derive(Clone)]
-struct Rule {
-    name: String,
-    action: u32,
-    conditions: Vec<Condition>,
+/// All conditions hold, then the verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Rule {
+    pub(super) conditions: Vec<Condition>,
+    pub(super) verdict: Verdict,
 }
 
-/// All rules of one number.
-#[derive(Default)]
-struct Call {
-    always: Option<u32>,
-    sometimes: Vec<(Vec<Condition>, u32)>,
+/// What happens at a system call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Behaviour {
+    Always(Verdict),
+    /// The first rule that matches, else the verdict.
+    When(Vec<Rule>, Verdict),
 }
 
-impl Rules {
-    pub fn of(profile: &LinuxSeccomp) -> Result<Self, SeccompError> {
-        let default = action(profile.default_action(), profile.default_errno_ret())?;
-        let syscalls = profile.syscalls().as_deref().unwrap_or_default();
-        let notifies = syscalls.iter().any(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify);
-        if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
-            return Err(SeccompError::Notify("as default action"));
+/// A profile's rules in their order, one name each, checked.
+pub(super) struct Rules<'a> {
+    pub(super) default: Verdict,
+    /// The calls of the profile that this one knows are all that it knows: later ones are answered with `ENOSYS`.
+    pub(super) guards_unknown: bool,
+    pub(super) notifies: bool,
+    names: Vec<&'a str>,
+    rules: Vec<(&'a str, Rule)>,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn read(profile: &'a LinuxSeccomp) -> Result<Self, SeccompError> {
+        let action = profile.default_action();
+        if action == LinuxSeccompAction::ScmpActNotify {
+            return Err(SeccompError::DefaultNotify);
         }
-        let mut rules = Vec::new();
-        for syscall in syscalls {
-            add(&mut rules, syscall, default)?;
+        let default = verdict(action, profile.default_errno_ret())?;
+        let guards_unknown = !permits(action) && default != UNKNOWN_CALL;
+        let mut read = Self { default, guards_unknown, notifies: false, names: Vec::new(), rules: Vec::new() };
+        for call in profile.syscalls().iter().flatten() {
+            read.add(call)?;
         }
-        let mut architectures = vec![Architecture::native()];
-        for arch in profile.architectures().iter().flatten() {
-            let architecture = Architecture::find(*arch).ok_or(SeccompError::Architecture(*arch))?;
-            if !architectures.contains(&architecture) {
-                architectures.push(architecture);
+        Ok(read)
+    }
+
+    fn add(&mut self, call: &'a LinuxSyscall) -> Result<(), SeccompError> {
+        let verdict = verdict(call.action(), call.errno_ret())?;
+        for name in call.names() {
+            let alternatives = alternatives(name, call.args().as_deref().unwrap_or_default())?;
+            if call.action() == LinuxSeccompAction::ScmpActNotify {
+                if name == "write" {
+                    return Err(SeccompError::Notify(name.clone()));
+                }
+                self.notifies = true;
+            }
+            self.names.push(name);
+            if verdict != self.default {
+                let rules = alternatives.into_iter().map(|conditions| (name.as_str(), Rule { conditions, verdict }));
+                self.rules.extend(rules);
             }
         }
-        Ok(Self {
-            default,
-            // A tracer answers for new calls itself, and to allow or to log is no refusal.
-            newer_fail: !matches!(
-                profile.default_action(),
-                LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog | LinuxSeccompAction::ScmpActTrace
-            ),
-            architectures,
-            rules,
-            named: syscalls.iter().flat_map(LinuxSyscall::names).cloned().collect(),
-            notifies,
-        })
+        Ok(())
     }
 
-    pub fn notifies(&self) -> bool {
-        self.notifies
-    }
-
-    /// The whole decision: by architecture, then by number, then by arguments.
-    pub fn decide(&self, graph: &mut Graph) -> Result<Id, SeccompError> {
-        let names = Names::new();
-        let mut decision = graph.end(KILL);
-        // The machine's own is asked for first, so it is put in front last.
-        for architecture in self.architectures.iter().rev() {
-            let x32 = self.architectures.iter().find(|one| one.arch == Arch::ScmpArchX32);
-            let ranges = match (architecture.arch, x32) {
-                // Both have one name in the kernel: decided together, where x86_64 is.
-                (Arch::ScmpArchX32, _) if self.has_x86_64() => continue,
-                (Arch::ScmpArchX32, _) => self.x86_64(graph, &names, None, Some(*architecture)),
-                (Arch::ScmpArchX86_64, x32) => self.x86_64(graph, &names, Some(*architecture), x32.copied()),
-                _ => self.numbers(graph, &names, *architecture, 0),
-            };
-            let (_, first) = ranges[0];
-            let tree = graph.search(first, &ranges[1..]);
-            let tree = graph.load(NUMBER, tree);
-            decision = graph.branch(Compare::Equal, architecture.audit(), tree, decision);
-        }
-        Ok(graph.load(ARCHITECTURE, decision))
-    }
-
-    fn has_x86_64(&self) -> bool {
-        self.architectures.iter().any(|one| one.arch == Arch::ScmpArchX86_64)
-    }
-
-    /// Numbers of x86_64 and of x32, which begin at [`X32_BIT`].
-    fn x86_64(
-        &self,
-        graph: &mut Graph,
-        names: &Names,
-        x86_64: Option<Architecture>,
-        x32: Option<Architecture>,
-    ) -> Vec<(u32, Id)> {
-        let killed = graph.end(KILL);
-        let mut ranges = match x86_64 {
-            Some(architecture) => self.numbers(graph, names, architecture, 0),
-            None => vec![(0, killed)],
-        };
-        match x32 {
-            Some(architecture) => ranges.extend(self.numbers(graph, names, architecture, X32_BIT)),
-            // -1 is what a tracer sets to skip a call: no call, so it is not killed.
-            None => ranges.extend([(X32_BIT, killed), (u32::MAX, graph.end(self.default))]),
-        }
-        ranges.dedup_by_key(|(_, decision)| *decision);
-        ranges
-    }
-
-    /// Ranges of numbers from `start` on, neighbours with one decision joined.
-    fn numbers(&self, graph: &mut Graph, names: &Names, architecture: Architecture, start: u32) -> Vec<(u32, Id)> {
-        let default = graph.end(self.default);
-        let mut ranges = vec![(start, default)];
-        for (number, call) in self.calls(names, architecture) {
-            let decision = decision(graph, &call, self.default, architecture);
-            // A number that is decided alone ends where the next begins.
-            if ranges.last().is_some_and(|(last, _)| *last == number) {
-                ranges.pop();
+    /// What happens at each call of an architecture that any rule speaks of, by number.
+    pub(super) fn on(&self, architecture: &Architecture) -> BTreeMap<u32, Behaviour> {
+        let mut calls = BTreeMap::new();
+        for (name, rule) in &self.rules {
+            if let Some((number, call)) = architecture.multiplexed(name) {
+                self.put(&mut calls, number, through(rule, call, architecture.wide));
             }
-            ranges.push((number, decision));
-            ranges.push((number.saturating_add(1), default));
-        }
-        let largest = self.named.iter().filter_map(|name| names.number(name, architecture)).max();
-        if let Some(largest) = largest.filter(|_| self.newer_fail) {
-            let newer = graph.end(NO_SUCH_CALL);
-            ranges.retain(|(number, _)| *number <= largest);
-            ranges.push((largest + 1, newer));
-            if architecture.shows_unknown_as_zero() {
-                ranges.retain(|(number, _)| *number > 0);
-                let second = ranges.first().is_none_or(|(number, _)| *number > 1).then_some((1, default));
-                ranges.splice(0..0, [(0, newer)].into_iter().chain(second));
+            if let Some(number) = architecture.number(name) {
+                let conditions = rule.conditions.iter().map(|one| one.of_width(architecture.wide)).collect();
+                self.put(&mut calls, number, Rule { conditions, verdict: rule.verdict });
             }
-        }
-        ranges.dedup_by_key(|(_, decision)| *decision);
-        ranges
-    }
-
-    /// The rules, by number.
-    fn calls(&self, names: &Names, architecture: Architecture) -> BTreeMap<u32, Call> {
-        let mut calls: BTreeMap<u32, Call> = BTreeMap::new();
-        let mut add = |name: &str, conditions: Vec<Condition>, action: u32| {
-            let Some(number) = names.number(name, architecture) else { return };
-            let call = calls.entry(number).or_default();
-            if conditions.is_empty() {
-                call.always.get_or_insert(action);
-            } else {
-                call.sometimes.push((conditions, action));
-            }
-        };
-        for Rule { name, action, conditions } in &self.rules {
-            if let Some((whole, operation)) = multiplexed(name).filter(|_| architecture.multiplexed) {
-                let mut others: Vec<_> = conditions.iter().filter(|one| one.index != 0).copied().collect();
-                others.insert(0, Condition::equal(0, operation.into()));
-                add(whole, others, *action);
-            }
-            add(name, conditions.clone(), *action);
         }
         calls
     }
+
+    fn put(&self, calls: &mut BTreeMap<u32, Behaviour>, number: u32, rule: Rule) {
+        let behaviour = calls.entry(number).or_insert_with(|| Behaviour::When(Vec::new(), self.default));
+        match behaviour {
+            Behaviour::Always(_) => {}
+            Behaviour::When(..) if rule.conditions.is_empty() => *behaviour = Behaviour::Always(rule.verdict),
+            Behaviour::When(rules, _) if rules.contains(&rule) => {}
+            Behaviour::When(rules, _) => rules.push(rule),
+        }
+    }
+
+    /// The largest number of all names of the profile, with those of rules that say nothing new: its author knew them.
+    pub(super) fn last(&self, architecture: &Architecture) -> Option<u32> {
+        let through = self.names.iter().filter_map(|name| Some(architecture.multiplexed(name)?.0));
+        self.names.iter().filter_map(|name| architecture.number(name)).chain(through).max()
+    }
+}
+
+/// A rule for a call that goes through another one. What the first argument tells there is which call it is; the call's
+/// own arguments are somewhere in memory, where no filter can look.
+fn through(rule: &Rule, call: u64, wide: bool) -> Rule {
+    let which = Condition { argument: 0, wide, compare: Compare::Equal { mask: u64::MAX, value: call } };
+    let others = rule.conditions.iter().filter(|one| one.argument != 0).copied();
+    let conditions = std::iter::once(which).chain(others.map(|one| one.of_width(wide))).collect();
+    Rule { conditions, verdict: rule.verdict }
 }
 
 impl Condition {
-    fn equal(index: usize, value: u64) -> Self {
-        Self { index, operator: Operator::ScmpCmpEq, mask: u64::MAX, value }
-    }
-
-    fn of(argument: &LinuxSeccompArg) -> Self {
-        let (index, operator) = (argument.index(), argument.op());
-        match operator {
-            // Bits outside of the mask count for nothing, as with libseccomp.
-            Operator::ScmpCmpMaskedEq => {
-                let mask = argument.value();
-                Self { index, operator, mask, value: argument.value_two().unwrap_or(0) & mask }
+    fn read(name: &str, argument: &LinuxSeccompArg) -> Result<Self, SeccompError> {
+        let index = argument.index();
+        let wrong = || SeccompError::Argument { syscall: name.to_owned(), index };
+        let number = u8::try_from(index).ok().filter(|number| *number < 6).ok_or_else(wrong)?;
+        let value = argument.value();
+        let compare = match argument.op() {
+            LinuxSeccompOperator::ScmpCmpEq => Compare::Equal { mask: u64::MAX, value },
+            // Here `value` is the mask. Docker's profile counts on a second value of 0 where none is given.
+            LinuxSeccompOperator::ScmpCmpMaskedEq => {
+                Compare::Equal { mask: value, value: argument.value_two().unwrap_or(0) & value }
             }
-            _ => Self { index, operator, mask: u64::MAX, value: argument.value() },
-        }
-    }
-}
-
-/// SECCOMP_RET_… of an action.
-fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, SeccompError> {
-    let returns_errno = matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace);
-    match errno {
-        Some(errno) if returns_errno && errno > 0xFFFF => Err(SeccompError::ErrnoRange(errno)),
-        Some(_) if !returns_errno => Err(SeccompError::ErrnoUnused(action)),
-        _ => Ok(action.as_u32(errno)),
-    }
-}
-
-/// Adds the rules that one entry of a profile stands for.
-fn add(rules: &mut Vec<Rule>, syscall: &LinuxSyscall, default: u32) -> Result<(), SeccompError> {
-    let action = action(syscall.action(), syscall.errno_ret())?;
-    let arguments = syscall.args().as_deref().unwrap_or_default();
-    for name in syscall.names() {
-        if name.is_empty() {
-            return Err(SeccompError::EmptyName);
-        }
-        if name == "write" && syscall.action() == LinuxSeccompAction::ScmpActNotify {
-            return Err(SeccompError::Notify("for the write syscall"));
-        }
-        if let Some(argument) = arguments.iter().find(|argument| argument.index() > 5) {
-            return Err(SeccompError::ArgumentIndex { name: name.clone(), index: argument.index() });
-        }
-        if action == default {
-            continue;
-        }
-        let rule = |arguments: &[LinuxSeccompArg]| Rule {
-            name: name.clone(),
-            action,
-            // Without a bit to look at a condition always holds.
-            conditions: arguments.iter().map(Condition::of).filter(|condition| condition.mask != 0).collect(),
+            LinuxSeccompOperator::ScmpCmpNe => Compare::NotEqual(value),
+            LinuxSeccompOperator::ScmpCmpGt => Compare::Greater(value),
+            LinuxSeccompOperator::ScmpCmpGe => Compare::GreaterOrEqual(value),
+            LinuxSeccompOperator::ScmpCmpLt => Compare::Less(value),
+            LinuxSeccompOperator::ScmpCmpLe => Compare::LessOrEqual(value),
         };
-        let mut seen = [false; 6];
-        if arguments.iter().any(|argument| std::mem::replace(&mut seen[argument.index()], true)) {
-            rules.extend(arguments.chunks(1).map(rule));
-        } else {
-            rules.push(rule(arguments));
-        }
+        Ok(Self { argument: number, wide: true, compare })
     }
-    Ok(())
+
+    /// For an architecture with arguments of 32 bits only the low words count.
+    fn of_width(self, wide: bool) -> Self {
+        Self { wide, ..self }
+    }
 }
 
-/// What happens to one call.
-fn decision(graph: &mut Graph, call: &Call, default: u32, architecture: Architecture) -> Id {
-    if let Some(action) = call.always {
-        return graph.end(action);
+/// The conditions of one rule of the profile: one list of all, or several of one each.
+fn alternatives(name: &str, arguments: &[LinuxSeccompArg]) -> Result<Vec<Vec<Condition>>, SeccompError> {
+    if name.is_empty() {
+        return Err(SeccompError::EmptyName);
     }
-    let mut next = graph.end(default);
-    for (conditions, action) in call.sometimes.iter().rev() {
-        let no = next;
-        let mut yes = graph.end(*action);
-        for condition in conditions.iter().rev() {
-            yes = compare(graph, condition, yes, no, architecture);
-        }
-        next = yes;
-    }
-    next
+    let conditions: Vec<_> = arguments.iter().map(|one| Condition::read(name, one)).collect::<Result<_, _>>()?;
+    let same = |one: &Condition| conditions.iter().filter(|other| other.argument == one.argument).count() > 1;
+    Ok(match conditions.iter().any(same) {
+        true => conditions.into_iter().map(|one| vec![one]).collect(),
+        false => vec![conditions],
+    })
 }
 
-/// Looks at one argument, in halves of 32 bits.
-fn compare(graph: &mut Graph, condition: &Condition, yes: Id, no: Id, architecture: Architecture) -> Id {
-    let Condition { index, operator, mask, value } = *condition;
-    // Those that are the opposite of another.
-    let (yes, no) = match operator {
-        Operator::ScmpCmpNe | Operator::ScmpCmpLt | Operator::ScmpCmpLe => (no, yes),
-        _ => (yes, no),
-    };
-    let (low, high) = if architecture.is_little_endian() { (0, 4) } else { (4, 0) };
-    let place = ARGUMENTS + 8 * index as u32;
-    // Truncated on purpose: a half each.
-    let (low_value, high_value, low_mask, high_mask) =
-        (value as u32, (value >> 32) as u32, mask as u32, (mask >> 32) as u32);
-    let inner = match operator {
-        Operator::ScmpCmpGt | Operator::ScmpCmpLe => graph.branch(Compare::Greater, low_value, yes, no),
-        Operator::ScmpCmpGe | Operator::ScmpCmpLt => graph.branch(Compare::GreaterOrEqual, low_value, yes, no),
-        _ => equals(graph, low_mask, low_value, yes, no),
-    };
-    let lower = graph.load(place + low, inner);
-    if !architecture.is_64_bit() {
-        return lower;
-    }
-    let outer = match operator {
-        Operator::ScmpCmpEq | Operator::ScmpCmpNe | Operator::ScmpCmpMaskedEq => {
-            equals(graph, high_mask, high_value, lower, no)
-        }
-        _ => {
-            let same = graph.branch(Compare::Equal, high_value, lower, no);
-            graph.branch(Compare::Greater, high_value, yes, same)
-        }
-    };
-    // Without bits to look at in this half the other half is all.
-    if outer == lower { lower } else { graph.load(place + high, outer) }
+/// Whoever permits or traces by default wants new system calls to work.
+fn permits(action: LinuxSeccompAction) -> bool {
+    use LinuxSeccompAction::{ScmpActAllow, ScmpActLog, ScmpActTrace};
+    matches!(action, ScmpActAllow | ScmpActLog | ScmpActTrace)
 }
 
-/// Whether the register has a value in the bits of a mask.
-fn equals(graph: &mut Graph, mask: u32, value: u32, yes: Id, no: Id) -> Id {
-    match (mask, value) {
-        (0, _) => yes,
-        (bits, 0) if bits != u32::MAX => graph.branch(Compare::AnyBit, bits, no, yes),
-        (bits, value) => {
-            let branch = graph.branch(Compare::Equal, value, yes, no);
-            graph.mask(bits, branch)
-        }
-    }
+fn verdict(action: LinuxSeccompAction, errno: Option<u32>) -> Result<Verdict, SeccompError> {
+    let data = errno.unwrap_or(libc::EPERM as u32) & 0xffff;
+    let plain = match action {
+        LinuxSeccompAction::ScmpActErrno => return Ok(ERRNO | data),
+        LinuxSeccompAction::ScmpActTrace => return Ok(TRACE | data),
+        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => KILL,
+        LinuxSeccompAction::ScmpActKillProcess => 0x8000_0000,
+        LinuxSeccompAction::ScmpActTrap => 0x0003_0000,
+        LinuxSeccompAction::ScmpActNotify => 0x7fc0_0000,
+        LinuxSeccompAction::ScmpActLog => 0x7ffc_0000,
+        LinuxSeccompAction::ScmpActAllow => 0x7fff_0000,
+    };
+    // "When the action doesn't support an errno, the runtime MUST print an error and fail." (config-linux.md)
+    if errno.is_some() { Err(SeccompError::Errno(action)) } else { Ok(plain) }
 }
