@@ -17,7 +17,7 @@ pub struct Engine {
 enum Owner {
     Podman,
     Rootless(Ordinary),
-    Docker(Dockerd),
+    Docker(Box<Dockerd>),
 }
 
 /// The image's name in every engine.
@@ -55,7 +55,7 @@ impl Engine {
     /// docker with a daemon of its own.
     pub fn docker(runtime: &Path) -> Self {
         let (daemon, folder) = (Dockerd::with_runtime(NAME, runtime), Scratch::new("engine"));
-        Self { owner: Owner::Docker(daemon), runtime: runtime.to_owned(), folder }.with_image()
+        Self { owner: Owner::Docker(Box::new(daemon)), runtime: runtime.to_owned(), folder }.with_image()
     }
 
     fn with_image(self) -> Self {

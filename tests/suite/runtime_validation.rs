@@ -25,6 +25,12 @@ const EXPLAINED: &[(&str, &str, &str)] = &[
         "checks",
         "a capability that does not exist must cause an error, and does; runc starts the container, which makes its checks",
     ),
+    (
+        "killsig",
+        "`kill` operation MUST send the specified signal to the container process",
+        "it sends the signal at once, and what starts fast is hit before its shell has set the trap; that signals arrive is \
+         what the sessions of the engines show",
+    ),
     ("process_capabilities", "expected bounding capability CAP_SYS_RESOURCE set", WITHOUT_IT),
     ("process_capabilities", "expected effective capability CAP_SYS_RESOURCE set", WITHOUT_IT),
     ("process_capabilities", "expected inheritable capability CAP_SYS_RESOURCE set", WITHOUT_IT),
@@ -47,6 +53,18 @@ const EXPLAINED: &[(&str, &str, &str)] = &[
     ("mounts", "mounts[16] (/mnt/etc-runbindable) found in order", BY_AGE),
 ];
 
+/// These never come to their end with runc: they ask for what this kernel or this machine has not, or are to fail.
+const PRINTS_NO_PLAN: [&str; 8] = [
+    "linux_cgroups_blkio",
+    "linux_cgroups_hugetlb",
+    "linux_cgroups_network",
+    "linux_mount_label",
+    "linux_process_apparmor_profile",
+    "process_capabilities",
+    "process_capabilities_fail",
+    "process_rlimits_fail",
+];
+
 const WITHOUT_IT: &str = "the machine does not give CAP_SYS_RESOURCE even to root: ours starts the container without it and \
                           says so, runc does not start it";
 
@@ -57,7 +75,13 @@ const BY_AGE: &str = "sources on the host are opened before the first mount is m
 fn ours_fails_nothing_that_runc_passes() {
     let (programs, ours, runc) = (validation_programs(), runtime_program(), runc_program());
     assert_eq!(programs.len(), 58);
-    let of_runc = validate(&runc, &programs);
+    let mut of_runc = validate(&runc, &programs);
+    // With the limits of `process_rlimits` runc itself finds too little memory now and then.
+    for program in programs.iter().chain(&programs).filter(|program| !PRINTS_NO_PLAN.contains(&program.as_str())) {
+        if !of_runc[program].complete {
+            of_runc.extend(validate(&runc, std::slice::from_ref(program)));
+        }
+    }
     let mut of_ours = validate(&ours, &programs);
     // Some programs look at a state, or send a signal, before a container can have got that far; a fault of ours is there
     // every time.
