@@ -7,24 +7,30 @@
 //! process has its own folder, ports and configuration, and all traffic stays on 127.0.0.1.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod attacks;
 mod authority;
 pub mod benchmarks;
+mod bundle;
 mod busybox;
+mod canary;
 pub mod clients;
 mod command;
 mod conformance;
+pub mod console;
 mod containerd;
 mod debian;
 mod dice;
 mod digest;
 mod distribution;
 mod dockerd;
+mod exchanger;
 mod forward;
 mod image;
 mod layers;
 mod loop_disk;
 mod makers;
 mod nasty;
+mod oci_runtime;
 mod ordinary;
 mod port;
 mod postgres;
@@ -46,7 +52,9 @@ mod wire;
 use std::path::{Path, PathBuf};
 
 pub use authority::Authority;
+pub use bundle::{Bundle, DEFAULT_CAPABILITIES};
 pub use busybox::busybox_image;
+pub use canary::Canary;
 pub use command::{Cmd, Finished};
 pub use conformance::Conformance;
 pub use containerd::Containerd;
@@ -55,12 +63,14 @@ pub use dice::Dice;
 pub use digest::{sha256, sha256_of_file};
 pub use distribution::Distribution;
 pub use dockerd::Dockerd;
+pub use exchanger::Exchanger;
 pub use forward::ForwardProxy;
 pub use image::{Artifact, Image, Index, Noise};
 pub use layers::{large_files, many_files};
 pub use loop_disk::LoopDisk;
 pub use makers::{MAKERS, Makers};
 pub use nasty::{nastier_image, nasty_image};
+pub use oci_runtime::{Container, OciRuntime};
 pub use ordinary::Ordinary;
 pub use port::free_port;
 pub use postgres::Postgres;
