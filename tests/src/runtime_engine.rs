@@ -76,7 +76,10 @@ impl Engine {
     pub fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Cmd {
         let podman = ["--runtime".as_ref(), self.runtime.as_os_str()];
         let command = match &self.owner {
-            Owner::Podman => Cmd::new("podman")
+            // conmon writes the file `oom` into its working folder, which must not be the repository.
+            Owner::Podman => Cmd::new("env")
+                .arg("-C")
+                .args([self.folder.path(), Path::new("podman")])
                 .args(podman)
                 .env("HOME", self.folder.path())
                 .env("XDG_RUNTIME_DIR", self.folder.path())

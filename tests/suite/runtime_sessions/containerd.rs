@@ -9,6 +9,8 @@ use cove_tests::{Cmd, Containerd, Scratch, Terminal, busybox_image, wait_until};
 const IMAGE: &str = "localhost/busybox:1";
 const PATIENCE: Duration = Duration::from_secs(20);
 
+type Step = (&'static str, fn(&Ctr));
+
 struct Ctr {
     containerd: Containerd,
     runtime: String,
@@ -51,7 +53,7 @@ pub fn session(runtime: &Path) {
     let image = busybox_image();
     let (archive, _) = image.docker_archive(IMAGE);
     ctr.command(&["images", "import"]).arg(archive).ok();
-    let steps: [(&str, fn(&Ctr)); 5] = [
+    let steps: [Step; 5] = [
         ("run", run),
         ("what cannot be run", what_cannot_be_run),
         ("terminal", terminal),
