@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let log = match Log::open(&global) {
         Ok(log) => log,
         Err(error) => {
-            output::error(&format!("cove-runtime: cannot open the log: {error}"));
+            output::error(&format!("cove-runtime: cannot open the log: {}", cove_launcher::plain(&error)));
             return ExitCode::FAILURE;
         }
     };

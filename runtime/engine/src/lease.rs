@@ -73,7 +73,7 @@ pub(crate) struct Staging {
 /// Asks ext4 to begin each folder of this one in a part of the disk of its own. Layers that are unpacked side by side do
 /// not wait for each other then, and a pull after a large image was removed does not pass over its inodes: for minutes
 /// ext4 looks at each of them again for each new file nearby. Other file systems do without.
-fn spread(folder: &std::fs::File) {
+fn spread(folder: &File) {
     /// EXT4_TOPDIR_FL, linux/fs.h.
     const TOP_OF_HIERARCHY: IFlags = IFlags::from_bits_retain(0x0002_0000);
     if let Ok(flags) = rustix::fs::ioctl_getflags(folder) {

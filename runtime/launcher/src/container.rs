@@ -85,8 +85,9 @@ impl Container {
         Ok(())
     }
 
-    /// Removes everything of it. What runs is killed first if that is asked for; what waits for `start` always.
-    pub fn delete(self, force: bool) -> Result<(), Error> {
+    /// Removes everything of it. What runs is killed first if that is asked for; what waits for `start` always. Which hooks
+    /// have failed: the container is gone all the same (runtime-spec, runtime.md, "Lifecycle" 13).
+    pub fn delete(self, force: bool) -> Result<Vec<String>, Error> {
         let status = self.status()?;
         match status {
             Status::Stopped => {}
@@ -94,16 +95,14 @@ impl Container {
             _ if force => self.end()?,
             _ => return Err(Error::DeleteRunning { id: self.record.id, status }),
         }
-        if self.record.namespaces & libc::CLONE_NEWPID as u64 == 0 {
-            // Its process has ended, but others of it may run on.
+        if self.record.creating || self.record.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+            // Its process has ended, but others of it may run on; or it was never heard of.
             self.record.cgroups.kill(Signal::KILL.as_raw())?;
         }
         self.record.cgroups.delete()?;
         self.folder.remove()?;
         let after = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_ref());
-        // The container is gone whatever they do: runtime.md, "Delete" and "Lifecycle" 13.
-        let _ = hooks::call(after, &self.record.state(Status::Stopped));
-        Ok(())
+        Ok(hooks::call_all(after, &self.record.state(Status::Stopped)))
     }
 
     /// Kills it, and waits until it is dead.

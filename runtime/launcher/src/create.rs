@@ -176,11 +176,30 @@ fn make_in(
         })
         .collect();
 
+    let root_path = root_path(config, bundle)?;
+    let mut record = Record {
+        id: options.id.clone(),
+        init: ProcessId::of(rustix::process::getpid()).map_err(Error::system("look at /proc"))?,
+        creating: true,
+        bundle: bundle.to_owned(),
+        rootfs: root_path.clone(),
+        created: now(),
+        owner: rustix::process::getuid().as_raw().to_string(),
+        annotations: config.annotations.clone(),
+        cgroups: Rc::clone(&cgroups),
+        namespaces: namespaces.all(),
+        process: config.process.clone(),
+        seccomp: config.seccomp.clone(),
+        hooks: config.hooks.clone(),
+        new_keyring: !options.no_new_keyring,
+        personality: config.linux.personality().clone(),
+    };
+    // If this process is killed, `delete` knows from it what there may be.
+    made.folder.write(&record)?;
     made.cgroups = Some(Rc::clone(&cgroups));
     warnings.extend(cgroups.create(resources)?);
     let entrance = cgroups.entrance()?;
     fail_point("cgroups")?;
-    let root_path = root_path(config, bundle)?;
     let rootfs =
         if may_mount() { Some(RootFs::prepare(config, &root_path, &cgroups, options.no_pivot)?) } else { None };
     fail_point("rootfs")?;
@@ -190,22 +209,6 @@ fn make_in(
     let (ours, theirs) = Channel::pair().map_err(Error::system("make a socket"))?;
     let waiting = (start == Start::Later).then(|| Waiting::make(made.folder)).transpose()?;
 
-    let mut record = Record {
-        id: options.id.clone(),
-        init: ProcessId::of(rustix::process::getpid()).map_err(Error::system("look at /proc"))?,
-        bundle: bundle.to_owned(),
-        rootfs: root_path.clone(),
-        created: now(),
-        owner: rustix::process::getuid().as_raw().to_string(),
-        annotations: config.annotations.clone(),
-        cgroups,
-        namespaces: namespaces.all(),
-        process: config.process.clone(),
-        seccomp: config.seccomp.clone(),
-        hooks: config.hooks.clone(),
-        new_keyring: !options.no_new_keyring,
-        personality: config.linux.personality().clone(),
-    };
     let confinement = Confinement {
         process,
         capabilities,
@@ -234,6 +237,7 @@ fn make_in(
     drop(theirs);
     let handle = made.process.insert((pid, handle));
     fail_point("clone")?;
+    record.creating = false;
     record.init = ProcessId::of(pid).map_err(Error::system("look at the container's process"))?;
     if user_namespace {
         confine::limit(process, Some(pid), &proc).map_err(Failure::init)?;
@@ -247,6 +251,10 @@ fn make_in(
     accompany(&ours, config, &record)?;
     made.folder.write(&record)?;
     fail_point("record")?;
+    if start == Start::Later {
+        // From here on it can be found; before, it would end with us.
+        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+    }
     if let Some(path) = &options.pid_file {
         replace(path, pid.as_raw_nonzero().to_string().as_bytes())?;
     }

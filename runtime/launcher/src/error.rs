@@ -112,7 +112,7 @@ impl Failure {
 }
 
 /// What the system says, in the words that runc (Go) uses for it: without a number, in small letters.
-pub(crate) fn plain(error: &io::Error) -> String {
+pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut letters = text.chars();

@@ -32,6 +32,16 @@ pub(crate) fn call(hooks: Option<&Vec<Hook>>, state: &State<'_>) -> Result<(), S
     Ok(())
 }
 
+/// Calls all of them, whatever comes of each: what they follow has happened.
+pub(crate) fn call_all(hooks: Option<&Vec<Hook>>, state: &State<'_>) -> Vec<String> {
+    let hooks = hooks.map(Vec::as_slice).unwrap_or_default();
+    let Ok(state) = serde_json::to_vec(state) else { return Vec::new() };
+    let failed = hooks.iter().enumerate().filter_map(|(number, hook)| {
+        call_one(hook, &state).err().map(|error| format!("error running poststop hook #{number}: {error}"))
+    });
+    failed.collect()
+}
+
 fn call_one(hook: &Hook, state: &[u8]) -> Result<(), String> {
     if !hook.path().is_absolute() {
         return Err(format!("its path must be absolute: {}", hook.path().display()));

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::confine::Confinement;
 use crate::console::Console;
 use crate::error::{Failure, plain};
-use crate::mounts::Within;
+use crate::mounts::{Kind, Within};
 use crate::namespaces::Namespaces;
 use crate::proc::Proc;
 use crate::rootfs::RootFs;
@@ -90,9 +90,9 @@ impl Init<'_> {
             self.channel.send(&Message::Notifications(file)).map_err(gone)?;
         }
         self.say(&Message::Ready)?;
-        match self.waiting {
-            None => self.wait()?,
-            Some(waiting) => *started = Some(waiting.wait().map_err(Failure::at("error waiting for start"))?),
+        self.wait()?;
+        if let Some(waiting) = self.waiting {
+            *started = Some(waiting.wait().map_err(Failure::at("error waiting for start"))?);
         }
         if let Some(hooks) = &config.hooks {
             hooks::call(hooks.start_container().as_ref(), &self.record.state(Status::Created))
@@ -144,6 +144,9 @@ impl Init<'_> {
                 Failure::init(format_args!("error setting sysctl {key}={value:?}: open /proc/{path}: {error}"))
             })?;
         }
+        let cwd = &process.cwd;
+        let made = within.open_or_make(cwd, Kind::Folder);
+        made.map_err(Failure::at(format_args!("error making the working folder {}", cwd.display())))?;
         rootfs.restrict(config, &within)?;
         Ok(within)
     }

@@ -40,7 +40,7 @@ pub use config::{Config, CpuAffinity, FILE, OCI_VERSION, Process};
 pub use console::ConsoleSocket;
 pub use container::Container;
 pub use create::{CreateOptions, Created, create, run};
-pub use error::Error;
+pub use error::{Error, plain};
 pub use exec::{Added, ExecOptions, exec};
 pub use fail_points::FAIL_POINTS;
 pub(crate) use fail_points::fail_point;

@@ -85,8 +85,12 @@ impl RootFs {
             rustix::mount::mount_move(c".", c"/").map_err(Failure::at("error moving the rootfs to /"))?;
             rustix::process::chroot(c".").map_err(Failure::at("error changing the root"))?;
         } else {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let old =
+                rustix::fs::open(c"/", flags, Mode::empty()).map_err(Failure::at("error opening the old root"))?;
             rustix::process::pivot_root(c".", c".").map_err(Failure::at("pivot_root"))?;
             // The old root lies above the new one now; unmounting it must reach nobody else.
+            rustix::process::fchdir(&old).map_err(Failure::at("error entering the old root"))?;
             let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
             rustix::mount::mount_change(c".", slave).map_err(Failure::at("error making the old root a slave mount"))?;
             rustix::mount::unmount(c".", UnmountFlags::DETACH).map_err(Failure::at("error unmounting the old root"))?;

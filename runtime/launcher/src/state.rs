@@ -52,8 +52,11 @@ impl fmt::Display for Status {
 pub struct Record {
     /// The container's name.
     pub id: String,
-    /// Its first process.
+    /// Its first process; while it is being made, the process that makes it.
     pub init: ProcessId,
+    /// Whether it is being made.
+    #[serde(default)]
+    pub creating: bool,
     /// Where `config.json` is.
     pub bundle: PathBuf,
     /// Where the root file system is.
@@ -194,8 +197,8 @@ impl Folder {
         replace(&self.0.join(RECORD), &text)
     }
 
-    /// Forgets the container.
-    pub(crate) fn remove(&self) -> Result<(), Error> {
+    /// Forgets the container. For one that has no record, because who made it was killed; others are deleted.
+    pub fn remove(&self) -> Result<(), Error> {
         match std::fs::remove_dir_all(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", &self.0)(error)),
             _ => Ok(()),
@@ -206,6 +209,9 @@ impl Folder {
     pub fn status(&self, record: &Record) -> Result<Status, Error> {
         if !record.init.runs() {
             return Ok(Status::Stopped);
+        }
+        if record.creating {
+            return Ok(Status::Creating);
         }
         if record.cgroups.is_frozen()? {
             return Ok(Status::Paused);

@@ -94,7 +94,9 @@ pub(super) fn run(global: &Global, parser: Parser, log: &Log) -> Result<u8, Fail
     let code = attend(created.pid(), created.process(), &signals, relay.as_mut())?;
     drop(relay);
     if !more.keep {
-        Container::find(&global.root, &options.id)?.delete(true)?;
+        for warning in Container::find(&global.root, &options.id)?.delete(true)? {
+            log.warning(&warning);
+        }
     }
     Ok(code)
 }

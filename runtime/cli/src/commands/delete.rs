@@ -6,8 +6,9 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::Failed;
 use crate::arguments::Global;
 use crate::commands::needed;
+use crate::log::Log;
 
-pub(super) fn delete(global: &Global, mut parser: Parser) -> Result<u8, Failed> {
+pub(super) fn delete(global: &Global, mut parser: Parser, log: &Log) -> Result<u8, Failed> {
     let (mut force, mut id) = (false, None);
     while let Some(argument) = parser.next()? {
         match argument {
@@ -16,11 +17,14 @@ pub(super) fn delete(global: &Global, mut parser: Parser) -> Result<u8, Failed> 
             other => return Err(other.unexpected().into()),
         }
     }
-    match Container::find(&global.root, &needed(id)?) {
-        // Whoever wants it gone has what they want.
-        Err(Error::NoSuchContainer) if force => Ok(0),
+    let id = needed(id)?;
+    match Container::find(&global.root, &id) {
+        // Whoever wants it gone has what they want. A folder without a record is what a runtime that was killed has left.
+        Err(Error::NoSuchContainer) if force => Ok(global.root.folder(&id)?.remove().map(|()| 0)?),
         container => {
-            container?.delete(force)?;
+            for warning in container?.delete(force)? {
+                log.warning(&warning);
+            }
             Ok(0)
         }
     }

@@ -95,7 +95,9 @@ impl Words {
         }
         process.no_new_privileges |= self.no_new_privileges;
         if let Some(user) = &self.user {
-            process.user = parse_user(user)?;
+            // What else is said of the container's user stays.
+            let user = parse_user(user)?;
+            process.user.set_uid(user.uid()).set_gid(user.gid());
         }
         if !self.groups.is_empty() {
             process.user.set_additional_gids(Some(self.groups.clone()));

@@ -1,8 +1,8 @@
 //! `features`: what this runtime can do (runtime-spec, features.md).
 
-use cove_launcher::{FAIL_POINTS, OCI_VERSION};
+use cove_launcher::{FAIL_POINTS, OCI_VERSION, seccomp};
 use lexopt::Parser;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::{Failed, output};
 
@@ -85,7 +85,7 @@ pub(super) fn features(mut parser: Parser) -> Result<u8, Failed> {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,
             "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
-            "seccomp": seccomp_features(),
+            "seccomp": seccomp::features(),
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
@@ -95,8 +95,4 @@ pub(super) fn features(mut parser: Parser) -> Result<u8, Failed> {
     });
     output::print(&serde_json::to_string_pretty(&features)?);
     Ok(0)
-}
-
-fn seccomp_features() -> Value {
-    json!({ "enabled": true })
 }

@@ -32,7 +32,7 @@ pub(crate) fn call(global: &Global, command: &str, parser: Parser, log: &Log) ->
         "start" => start::start(global, parser),
         "state" => state::state(global, parser),
         "kill" => kill::kill(global, parser),
-        "delete" => delete::delete(global, parser),
+        "delete" => delete::delete(global, parser, log),
         "exec" => prefixed(exec::exec(global, parser, log)),
         "list" => list::list(global, parser),
         "ps" => ps::ps(global, parser),

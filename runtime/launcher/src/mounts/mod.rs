@@ -110,6 +110,9 @@ impl Prepared {
                 refuse_in_proc(to, Some(tree.as_fd()))?;
                 let target = within.open_or_make(to, kind)?;
                 refuse_over_proc(to, target.as_fd())?;
+                if (self::file_type(target.as_fd())? == FileType::Directory) != (kind == Kind::Folder) {
+                    return Err(rustix::io::Errno::NOTDIR.into());
+                }
                 if self.options.propagation.is_empty() {
                     // As it was opened it is a peer of the host's.
                     tree.propagate(propagation, true)?;
