@@ -137,6 +137,9 @@ fn measure(options: &Options, bundles: &Bundles, peers: &[Peer], cells: &[Cell])
         if peer.is_runtime() {
             let running = peer.start(bundles, true).unwrap_or_else(|failure| panic!("{}", failure.0));
             report.add_resident(which, running.created, running.started);
+            if !running.filtered {
+                report.add_unfiltered(which);
+            }
         }
     }
     for round in 0..options.rounds {

@@ -196,7 +196,9 @@ impl Peer {
         // Whoever is about to go shall be gone.
         std::thread::sleep(Duration::from_millis(200));
         bury();
-        Ok(Running { peer: self, process, created, started: resident(Some(process)) })
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let filtered = status.lines().any(|line| line == "Seccomp:\t2");
+        Ok(Running { peer: self, process, created, filtered, started: resident(Some(process)) })
     }
 }
 
@@ -208,6 +210,8 @@ pub struct Running<'a> {
     process: u32,
     /// What is there between create and start, the container's process included: that one is still the runtime's.
     pub created: Resident,
+    /// Whether a seccomp filter is on the container's process.
+    pub filtered: bool,
     /// What is there after the start besides the container's process.
     pub started: Resident,
 }

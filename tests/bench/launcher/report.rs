@@ -17,6 +17,8 @@ pub struct Report {
     peers: Vec<String>,
     /// Milliseconds by cell, by peer, by round.
     times: Vec<Vec<Vec<Vec<f64>>>>,
+    /// Who starts containers without the filter that the bundle asks for: their figures are not to be compared.
+    unfiltered: Vec<bool>,
     /// Rounds in which a peer failed, by cell, by peer.
     failures: Vec<Vec<usize>>,
     /// Milliseconds of the processors for a run, by profile, by peer.
@@ -42,6 +44,7 @@ impl Report {
         Self {
             cells: cells.to_vec(),
             times: vec![vec![Vec::new(); count]; cells.len()],
+            unfiltered: vec![false; count],
             failures: vec![vec![0; count]; cells.len()],
             processor: [vec![Vec::new(); count], vec![Vec::new(); count]],
             calls: [vec![None; count], vec![None; count]],
@@ -75,6 +78,10 @@ impl Report {
 
     pub fn add_calls(&mut self, profile: bool, peer: usize, calls: Option<u64>) {
         self.calls[usize::from(profile)][peer] = calls;
+    }
+
+    pub fn add_unfiltered(&mut self, peer: usize) {
+        self.unfiltered[peer] = true;
     }
 
     pub fn add_resident(&mut self, peer: usize, created: Resident, started: Resident) {
@@ -115,7 +122,12 @@ impl Report {
     }
 
     fn head(&self, title: &str) -> Vec<String> {
-        vec![row(title, self.peers.iter().cloned()), format!("|---|{}", "---:|".repeat(self.peers.len()))]
+        let names = self.peers.iter().zip(&self.unfiltered);
+        let names = names.map(|(name, unfiltered)| match unfiltered {
+            true => format!("{name} (loads no filter where the profile asks for one)"),
+            false => name.clone(),
+        });
+        vec![row(title, names), format!("|---|{}", "---:|".repeat(self.peers.len()))]
     }
 
     fn index(&self, name: &str) -> Option<usize> {
