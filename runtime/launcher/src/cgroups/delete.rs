@@ -18,6 +18,7 @@ impl Cgroups {
     /// A cgroup in which something still runs after a tenth of a second; the others are removed nevertheless.
     pub fn delete(&self) -> Result<(), CgroupError> {
         self.placeholder.take();
+        self.opened.take();
         let stopped = match &self.unit {
             Some(unit) => systemd::stop(unit, self.bus.as_deref()),
             None => Ok(()),

@@ -107,11 +107,28 @@ impl Folder {
 
     /// Writes a value in one go, as the files of cgroups want it.
     pub(super) fn try_write(&self, file: &str, value: &str) -> io::Result<()> {
-        let fd = self.open_below(Path::new(file), OFlags::WRONLY)?;
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes()))?;
+        self.write_to(&self.open_below(Path::new(file), OFlags::WRONLY)?, file, value)
+    }
+
+    #[cfg_attr(not(test), allow(unused_variables))]
+    fn write_to(&self, open: &OwnedFd, file: &str, value: &str) -> io::Result<()> {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(open, value.as_bytes()))?;
         #[cfg(test)]
         super::tests::note(self.path.join(file), value);
         if written == value.len() { Ok(()) } else { Err(Errno::INVAL.into()) }
+    }
+
+    /// Writes values to files, each for itself; a file that gets several in a row is opened once.
+    pub(super) fn write_lines(&self, lines: &[(&'static str, String)]) -> Result<(), CgroupError> {
+        for same in lines.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some((file, first)) = same.first() else { continue };
+            let open = self.open_below(Path::new(file), OFlags::WRONLY);
+            let open = open.map_err(|source| self.not_written(file, first, source))?;
+            for (file, line) in same {
+                self.write_to(&open, file, line).map_err(|source| self.not_written(file, line, source))?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a value; the error names the file.
@@ -126,12 +143,7 @@ impl Folder {
 
     /// Reads a file of the cgroup.
     pub(super) fn try_read(&self, file: &str) -> io::Result<String> {
-        use std::io::Read;
-        let mut open = std::fs::File::from(self.open_below(Path::new(file), OFlags::RDONLY)?);
-        // These files say that they are empty: without room of our own, reading begins with very small pieces.
-        let mut text = String::with_capacity(4096);
-        open.read_to_string(&mut text)?;
-        Ok(text)
+        read_all(&self.open_below(Path::new(file), OFlags::RDONLY)?)
     }
 
     /// Reads a file of the cgroup; the error names it.
@@ -227,6 +239,23 @@ impl AsFd for Folder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Reads a file of the kernel to its end. Such files say that they are empty, and are made anew for every small piece.
+pub(super) fn read_all(open: &OwnedFd) -> io::Result<String> {
+    let mut bytes = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        if bytes.len() - length < 2048 {
+            bytes.resize(bytes.len() * 4, 0);
+        }
+        match rustix::io::retry_on_intr(|| rustix::io::read(open, &mut bytes[length..]))? {
+            0 => break,
+            count => length += count,
+        }
+    }
+    bytes.truncate(length);
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Whether an error says that a cgroup or its file is not there, or has gone while it was open.
