@@ -70,7 +70,8 @@ impl Folder {
     /// Opens a cgroup below this one.
     pub(super) fn below(&self, relative: &Path) -> io::Result<Folder> {
         let fd = self.open_below(relative, OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(Folder { fd, path: self.path.join(relative) })
+        let path = if relative == Path::new(".") { self.path.clone() } else { self.path.join(relative) };
+        Ok(Folder { fd, path })
     }
 
     /// Opens a file of the cgroup, or something in a cgroup below it; never anything that is mounted over it.
@@ -202,21 +203,43 @@ impl Folder {
         Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|process| *process > 0).collect())
     }
 
-    /// Calls `visit` for this cgroup and for all below it, parents first.
+    /// Calls `visit` for this cgroup and for all below it, parents first. A container can nest them deeper than there are
+    /// descriptors, so only one is open at a time.
     pub(super) fn walk(&self, visit: &mut dyn FnMut(&Folder) -> Result<(), CgroupError>) -> Result<(), CgroupError> {
-        visit(self)?;
-        let children = match self.children() {
-            Err(error) if is_missing(&error) => return Ok(()),
-            result => result.map_err(|source| CgroupError::Read { path: self.path.clone(), source })?,
+        let unreadable = |folder: &Folder, source| CgroupError::Read { path: folder.path.clone(), source };
+        let children = |folder: &Folder| match folder.children() {
+            Err(error) if is_missing(&error) => Ok(Vec::new()),
+            result => result.map_err(|source| unreadable(folder, source)),
         };
-        for child in children {
-            match self.below(&child) {
-                Ok(folder) => folder.walk(visit)?,
-                Err(error) if is_missing(&error) => {}
-                Err(source) => return Err(CgroupError::Open { path: self.path.join(child), source }),
+        visit(self)?;
+        let mut levels = vec![children(self)?];
+        let mut current = self.below(Path::new(".")).map_err(|source| unreadable(self, source))?;
+        while let Some(level) = levels.last_mut() {
+            if let Some(name) = level.pop() {
+                match current.below(&name) {
+                    Ok(child) => {
+                        visit(&child)?;
+                        levels.push(children(&child)?);
+                        current = child;
+                    }
+                    Err(error) if is_missing(&error) => {}
+                    Err(source) => return Err(CgroupError::Open { path: current.path.join(name), source }),
+                }
+            } else {
+                levels.pop();
+                if !levels.is_empty() {
+                    current = current.above().map_err(|source| unreadable(&current, source))?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Opens the cgroup that this one is in. Only for those that were opened from there.
+    pub(super) fn above(&self) -> io::Result<Folder> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, "..", flags, Mode::empty())?;
+        Ok(Folder { fd, path: self.path.parent().unwrap_or(&self.path).to_owned() })
     }
 
     /// The processes of this cgroup and of all below it.
