@@ -108,15 +108,10 @@ impl Folder {
 
     /// Writes a value in one go, as the files of cgroups want it.
     pub(super) fn try_write(&self, file: &str, value: &str) -> io::Result<()> {
-        self.write_to(&self.open_below(Path::new(file), OFlags::WRONLY)?, file, value)
-    }
-
-    #[cfg_attr(not(test), allow(unused_variables))]
-    fn write_to(&self, open: &OwnedFd, file: &str, value: &str) -> io::Result<()> {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(open, value.as_bytes()))?;
+        write_to(&self.open_below(Path::new(file), OFlags::WRONLY)?, value)?;
         #[cfg(test)]
         super::tests::note(self.path.join(file), value);
-        if written == value.len() { Ok(()) } else { Err(Errno::INVAL.into()) }
+        Ok(())
     }
 
     /// Writes values to files, each for itself; a file that gets several in a row is opened once.
@@ -126,7 +121,9 @@ impl Folder {
             let open = self.open_below(Path::new(file), OFlags::WRONLY);
             let open = open.map_err(|source| self.not_written(file, first, source))?;
             for (file, line) in same {
-                self.write_to(&open, file, line).map_err(|source| self.not_written(file, line, source))?;
+                write_to(&open, line).map_err(|source| self.not_written(file, line, source))?;
+                #[cfg(test)]
+                super::tests::note(self.path.join(file), line);
             }
         }
         Ok(())
@@ -262,6 +259,11 @@ impl AsFd for Folder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+fn write_to(open: &OwnedFd, value: &str) -> io::Result<()> {
+    let written = rustix::io::retry_on_intr(|| rustix::io::write(open, value.as_bytes()))?;
+    if written == value.len() { Ok(()) } else { Err(Errno::INVAL.into()) }
 }
 
 /// Reads a file of the kernel to its end. Such files say that they are empty, and are made anew for every small piece.
