@@ -400,7 +400,7 @@ fn a_real_bus_understands_us() {
     // Without the services that are installed here, of which one stands for systemd.
     let configuration = format!(
         "<busconfig><type>session</type><listen>unix:path={}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
-         <allow send_destination=\"*\"/><allow own=\"*\"/></policy></busconfig>",
+         <allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow own=\"*\"/></policy></busconfig>",
         socket.display()
     );
     std::fs::write(folder.path().join("configuration"), configuration).unwrap();
