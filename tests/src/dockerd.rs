@@ -1,6 +1,6 @@
 //! A dockerd of one's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::{Cmd, Containerd, Process, Scratch};
@@ -19,6 +19,15 @@ pub struct Dockerd {
 impl Dockerd {
     /// Starts it.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with another runtime, which `docker run --runtime NAME` takes.
+    pub fn with_runtime(name: &str, program: &Path) -> Self {
+        Self::start_with(&["--add-runtime", &format!("{name}={}", program.display())])
+    }
+
+    fn start_with(words: &[&str]) -> Self {
         let containerd = Containerd::start();
         let folder = Scratch::new("dockerd");
         let configuration = folder.write("daemon.json", r#"{ "features": { "containerd-snapshotter": false } }"#);
@@ -36,6 +45,7 @@ impl Dockerd {
             .arg(containerd.socket())
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"])
             .args(["--default-runtime=runc", "--group=", "--log-level=warn"])
+            .args(words)
             .start(&folder.join("log"));
         let mut dockerd = Self { process, _containerd: containerd, folder };
         let info = Cmd::new("docker").args(["--host", &dockerd.host(), "info"]);

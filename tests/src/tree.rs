@@ -125,7 +125,8 @@ impl Tree {
         assert!(differences.is_empty(), "{what}: {} differences from what GNU tar makes:{shown}", differences.len());
     }
 
-    fn differences(&self, expected: &Self) -> Vec<String> {
+    /// Every difference between what should be and this, a line each.
+    pub fn differences(&self, expected: &Self) -> Vec<String> {
         let paths: BTreeSet<_> = self.0.keys().chain(expected.0.keys()).collect();
         let differences = paths.into_iter().filter_map(|path| {
             let name = path.escape_ascii();

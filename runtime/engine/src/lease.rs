@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::IFlags;
+
 use crate::delete::delete;
 use crate::places::Places;
 use crate::{Error, lock, record};
@@ -68,6 +70,17 @@ pub(crate) struct Staging {
     _locked: File,
 }
 
+/// Asks ext4 to begin each folder of this one in a part of the disk of its own. Layers that are unpacked side by side do
+/// not wait for each other then, and a pull after a large image was removed does not pass over its inodes: for minutes
+/// ext4 looks at each of them again for each new file nearby. Other file systems do without.
+fn spread(folder: &File) {
+    /// EXT4_TOPDIR_FL, linux/fs.h.
+    const TOP_OF_HIERARCHY: IFlags = IFlags::from_bits_retain(0x0002_0000);
+    if let Ok(flags) = rustix::fs::ioctl_getflags(folder) {
+        let _ = rustix::fs::ioctl_setflags(folder, flags | TOP_OF_HIERARCHY);
+    }
+}
+
 impl Staging {
     /// A new one. Only while the store is locked: else it could be swept before it is locked itself.
     pub(crate) fn make(places: &Places) -> Result<Staging, Error> {
@@ -78,6 +91,7 @@ impl Staging {
         fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
         let locked = fs_err::File::open(&path)?.into_parts().0;
         lock::try_lock(&locked)?;
+        spread(&locked);
         Ok(Staging { path, _locked: locked })
     }
 

@@ -17,6 +17,7 @@ mod error;
 mod folder;
 mod freezer;
 mod limits;
+mod oom;
 mod place;
 mod stats;
 mod systemd;

@@ -1,0 +1,86 @@
+//! What the process that makes a container and the one that becomes it say to each other.
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType};
+
+use crate::console::send;
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+/// What is said.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// To the new process: go on.
+    Go,
+    /// The container's process is another one than was made first: its number.
+    Process(i32),
+    /// The namespaces are there and everything is mounted: hooks may be called.
+    Mounted,
+    /// Where the seccomp filter asks.
+    Notifications(OwnedFd),
+    /// Only `execve` is left.
+    Ready,
+    /// It has failed, and why.
+    Failed(String),
+}
+
+/// Longer reasons are cut.
+const LONGEST: usize = 16 * 1024;
+
+impl Channel {
+    /// Both ends.
+    pub(crate) fn pair() -> io::Result<(Self, Self)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Self(ours), Self(theirs)))
+    }
+
+    pub(crate) fn send(&self, message: &Message) -> io::Result<()> {
+        let bytes = match message {
+            Message::Go => b"G".to_vec(),
+            Message::Process(pid) => [b"P", &pid.to_ne_bytes()[..]].concat(),
+            Message::Mounted => b"M".to_vec(),
+            Message::Notifications(file) => return send(&self.0, b"N", &[file.as_fd()]),
+            Message::Ready => b"R".to_vec(),
+            Message::Failed(text) => [b"F", &text.as_bytes()[..text.len().min(LONGEST - 1)]].concat(),
+        };
+        send(&self.0, &bytes, &[])
+    }
+
+    /// What the other end says next; nothing if it is gone.
+    pub(crate) fn receive(&self) -> io::Result<Option<Message>> {
+        let mut bytes = vec![0; LONGEST];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let count = loop {
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            match rustix::net::recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                // Killed, with a message of ours still unread.
+                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                received => break received?.bytes,
+            }
+        };
+        let file = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+            _ => None,
+        });
+        let message = match (bytes[..count].split_first(), file) {
+            (None, _) => return Ok(None),
+            (Some((b'G', _)), _) => Message::Go,
+            (Some((b'P', number)), _) => {
+                Message::Process(i32::from_ne_bytes(number.try_into().map_err(io::Error::other)?))
+            }
+            (Some((b'M', _)), _) => Message::Mounted,
+            (Some((b'N', _)), Some(file)) => Message::Notifications(file),
+            (Some((b'R', _)), _) => Message::Ready,
+            (Some((b'F', text)), _) => Message::Failed(String::from_utf8_lossy(text).into_owned()),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        Ok(Some(message))
+    }
+}

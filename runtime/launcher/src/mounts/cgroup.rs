@@ -1,0 +1,66 @@
+//! What a container sees at `/sys/fs/cgroup`: its own cgroups, and nothing above them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::cgroups::Cgroups;
+use crate::mounts::options::{Attributes, Options, attribute};
+use crate::mounts::tree::Tree;
+
+/// The container's cgroups, as mounts that are not attached yet.
+#[derive(Debug)]
+pub(crate) enum CgroupTrees {
+    /// Version 1: the name of each hierarchy, its mount, and the names of its controllers.
+    Hierarchies(Vec<(String, Tree, Vec<String>)>),
+    /// Version 2.
+    Unified(Tree),
+}
+
+impl CgroupTrees {
+    pub(crate) fn of(cgroups: &Cgroups) -> io::Result<Self> {
+        let paths = cgroups.paths();
+        if let Some(path) = paths.get("").filter(|_| paths.len() == 1) {
+            return Ok(Self::Unified(Tree::of_path(path, false)?));
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let mut trees = Vec::new();
+        for place in mounts.lines().filter(|line| line.contains(" - cgroup ")).filter_map(|line| line.split(' ').nth(4))
+        {
+            let here: Vec<_> = paths.iter().filter(|(_, path)| path.starts_with(place)).collect();
+            let (Some((_, path)), Some(name)) = (here.first(), Path::new(place).file_name()) else { continue };
+            let controllers = here.iter().map(|(name, _)| (*name).to_owned()).collect();
+            trees.push((name.to_string_lossy().into_owned(), Tree::of_path(path, false)?, controllers));
+        }
+        Ok(Self::Hierarchies(trees))
+    }
+
+    /// Puts them over a folder.
+    pub(crate) fn attach(&self, target: BorrowedFd<'_>, options: &Options) -> io::Result<()> {
+        let Attributes { set, .. } = options.attributes;
+        let change = Attributes { set, clear: 0 };
+        let hierarchies = match self {
+            Self::Unified(tree) => {
+                tree.set(change, false)?;
+                return tree.attach(target);
+            }
+            Self::Hierarchies(hierarchies) => hierarchies,
+        };
+        let words = ["mode=755".to_owned()];
+        let folder = Tree::new("tmpfs", Some(Path::new("tmpfs")), &words, set & !attribute::RDONLY)?;
+        folder.attach(target)?;
+        for (name, tree, controllers) in hierarchies {
+            rustix::fs::mkdirat(&folder, name.as_str(), Mode::from_raw_mode(0o755))?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let place = rustix::fs::openat(&folder, name.as_str(), flags, Mode::empty())?;
+            tree.set(change, false)?;
+            tree.attach(place.as_fd())?;
+            for controller in controllers.iter().filter(|controller| *controller != name && !controller.contains('=')) {
+                rustix::fs::symlinkat(name.as_str(), &folder, controller.as_str())?;
+            }
+        }
+        folder.set(change, false)
+    }
+}
