@@ -81,24 +81,26 @@ impl Cgroups {
         }
         let mut folders = Vec::with_capacity(self.hierarchies.len());
         for hierarchy in &self.hierarchies {
-            folders.push(self.make(hierarchy, made)?);
+            let (folder, is_new) = self.make(hierarchy, made)?;
+            if hierarchy.has("cpuset") {
+                self.inherit_cpuset(hierarchy, &folder, is_new, settings)?;
+            }
+            folders.push(folder);
         }
         let folder = |controller: &str| {
             let mut both = self.hierarchies.iter().zip(&folders);
             both.find(|(hierarchy, _)| hierarchy.has(controller)).map(|(_, folder)| folder)
         };
-        if let Some(cpuset) = folder("cpuset") {
-            inherit_cpuset(cpuset, self.hierarchies.iter().find(|hierarchy| hierarchy.has("cpuset")), settings, self)?;
-        }
         limits::apply(settings, &folder)?;
-        match folder("devices") {
-            Some(folder) if !self.rootless => devices::set_v1(folder, rules, true),
-            _ => Ok(()),
+        if let Some(folder) = folder("devices").filter(|_| !self.rootless) {
+            devices::set_v1(folder, rules, true)?;
         }
+        self.opened.replace(folders);
+        Ok(())
     }
 
-    /// Makes the cgroup of one hierarchy and refuses one that is in use.
-    fn make(&self, hierarchy: &Hierarchy, made: &mut Made) -> Result<Folder, CgroupError> {
+    /// Makes the cgroup of one hierarchy and refuses one that is in use; whether it is new.
+    fn make(&self, hierarchy: &Hierarchy, made: &mut Made) -> Result<(Folder, bool), CgroupError> {
         let root = Folder::open(&hierarchy.mount, hierarchy.version, self.check)?;
         let before = made.cgroups.len();
         let folder = root.make(&hierarchy.path, &mut made.cgroups)?;
@@ -115,7 +117,41 @@ impl Cgroups {
         if frozen {
             return Err(CgroupError::Frozen { path: folder.path().to_owned() });
         }
-        Ok(folder)
+        Ok((folder, is_new))
+    }
+
+    /// A cgroup of `cpuset` takes no process before it has processors and memory nodes: those that are not asked for come
+    /// from the cgroup above.
+    fn inherit_cpuset(
+        &self,
+        hierarchy: &Hierarchy,
+        folder: &Folder,
+        is_new: bool,
+        settings: &[Setting],
+    ) -> Result<(), CgroupError> {
+        let root = Folder::open(&hierarchy.mount, hierarchy.version, self.check)?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let is_asked_for = settings.iter().any(|setting| setting.tries.iter().any(|(name, _)| name == file));
+            let levels = levels(&hierarchy.path);
+            if !is_asked_for && !is_new && !folder.read(file)?.trim().is_empty() {
+                continue;
+            }
+            let mut value = root.read(file)?;
+            for level in levels.iter().rev().skip(1).rev() {
+                let above =
+                    root.below(level).map_err(|source| CgroupError::Open { path: root.path().join(level), source })?;
+                let found = above.read(file)?;
+                if found.trim().is_empty() {
+                    above.write(file, value.trim())?;
+                } else {
+                    value = found;
+                }
+            }
+            if !is_asked_for {
+                folder.write(file, value.trim())?;
+            }
+        }
+        Ok(())
     }
 
     /// Version 2: one cgroup, for which the controllers must be enabled in every one above it.
@@ -136,14 +172,16 @@ impl Cgroups {
         for ancestor in levels(&hierarchy.path).iter().rev().skip(1).rev() {
             enable(&root.make(ancestor, &mut made.cgroups)?, &needed)?;
         }
-        let folder = self.make(hierarchy, made)?;
+        let (folder, _) = self.make(hierarchy, made)?;
         refuse_threaded(&folder)?;
         let available = folder.read("cgroup.controllers")?;
         limits::apply(settings, &|controller| {
             available.split_whitespace().any(|name| name == controller).then_some(&folder)
         })?;
         v2::apply_unified(&unified, &folder, &available)?;
-        self.set_devices_unified(&folder, rules)
+        self.set_devices_unified(&folder, rules)?;
+        self.opened.replace(vec![folder]);
+        Ok(())
     }
 
     /// Sets the rules for devices on version 2, where it takes a privilege that an ordinary user does not have and does not
@@ -206,41 +244,6 @@ fn enable(folder: &Folder, needed: &[&str]) -> Result<(), CgroupError> {
                 return Err(CgroupError::NotEnabled { path, controllers, source });
             }
             _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// A cgroup of `cpuset` takes no process before it has processors and memory nodes: those that are not asked for come
-/// from the cgroup above.
-fn inherit_cpuset(
-    folder: &Folder,
-    hierarchy: Option<&Hierarchy>,
-    settings: &[Setting],
-    cgroups: &Cgroups,
-) -> Result<(), CgroupError> {
-    let Some(hierarchy) = hierarchy else { return Ok(()) };
-    let root = Folder::open(&hierarchy.mount, hierarchy.version, cgroups.check)?;
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let is_asked_for = settings.iter().any(|setting| setting.tries.iter().any(|(name, _)| name == file));
-        let levels = levels(&hierarchy.path);
-        let own = if is_asked_for { String::new() } else { folder.read(file)? };
-        if !own.trim().is_empty() {
-            continue;
-        }
-        let mut value = root.read(file)?;
-        for level in levels.iter().rev().skip(1).rev() {
-            let above =
-                root.below(level).map_err(|source| CgroupError::Open { path: root.path().join(level), source })?;
-            let found = above.read(file)?;
-            if found.trim().is_empty() {
-                above.write(file, value.trim())?;
-            } else {
-                value = found;
-            }
-        }
-        if !is_asked_for {
-            folder.write(file, value.trim())?;
         }
     }
     Ok(())

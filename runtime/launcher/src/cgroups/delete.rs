@@ -1,6 +1,7 @@
 //! Removes a container's cgroups. It ends nothing: whatever still runs in them is an error.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -18,6 +19,7 @@ impl Cgroups {
     /// A cgroup in which something still runs after a tenth of a second; the others are removed nevertheless.
     pub fn delete(&self) -> Result<(), CgroupError> {
         self.placeholder.take();
+        self.opened.take();
         let stopped = match &self.unit {
             Some(unit) => systemd::stop(unit, self.bus.as_deref()),
             None => Ok(()),
@@ -58,25 +60,62 @@ fn not_removed(root: &Folder, path: &Path, error: Errno) -> CgroupError {
 /// Removes a cgroup and what is in it. Mostly nothing is: so first the cgroup alone.
 fn remove_tree(root: &Folder, path: &Path) -> Result<(), Errno> {
     match root.remove(path) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::BUSY | Errno::NOTEMPTY) => {}
-        Err(error) => return Err(error),
+        result => return done(result),
     }
-    let folder = match root.below(path) {
-        Ok(folder) => folder,
-        Err(error) if is_missing(&error) => return Ok(()),
-        Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-    };
-    let children = match folder.children() {
-        Ok(children) => children,
-        Err(error) if is_missing(&error) => return Ok(()),
-        Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-    };
-    for child in children {
-        remove_tree(&folder, &child)?;
+    match root.below(path).and_then(|folder| Ok(remove_below(folder)?)) {
+        Ok(()) => done(root.remove(path)),
+        Err(error) if is_missing(&error) => Ok(()),
+        Err(error) => Err(number(error)),
     }
-    match root.remove(path) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error),
+}
+
+/// Removes all cgroups in one. With only one open at a time: a container can nest them deeper than there are
+/// descriptors.
+fn remove_below(mut current: Folder) -> Result<(), Errno> {
+    let mut depth = 0_usize;
+    loop {
+        let mut busy = None;
+        for child in children(&current)? {
+            match current.remove(&child) {
+                Err(Errno::BUSY | Errno::NOTEMPTY) => busy = Some(child),
+                result => done(result)?,
+            }
+        }
+        match busy {
+            None if depth == 0 => return Ok(()),
+            None => {
+                depth -= 1;
+                current = current.above().map_err(number)?;
+            }
+            Some(child) => {
+                let child = current.below(&child).map_err(number)?;
+                // With nothing in it, it is busy because of its processes.
+                if children(&child)?.is_empty() {
+                    return Err(Errno::BUSY);
+                }
+                depth += 1;
+                current = child;
+            }
+        }
+    }
+}
+
+fn children(folder: &Folder) -> Result<Vec<PathBuf>, Errno> {
+    match folder.children() {
+        Err(error) if is_missing(&error) => Ok(Vec::new()),
+        result => result.map_err(number),
+    }
+}
+
+fn number(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// What is gone already is removed too.
+fn done(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::NOENT) => Ok(()),
+        result => result,
     }
 }

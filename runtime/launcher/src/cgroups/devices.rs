@@ -257,7 +257,7 @@ impl Exceptions {
 pub(super) fn set_v1(folder: &Folder, rules: &[Rule], is_new: bool) -> Result<(), CgroupError> {
     let wanted = Exceptions::of(rules)?;
     let lines = if is_new { wanted.lines() } else { wanted.changes(&Exceptions::parse(&folder.read("devices.list")?)) };
-    lines.iter().try_for_each(|(file, line)| folder.write(file, line))
+    folder.write_lines(&lines)
 }
 
 /// Whether the rules allow every use of every device.

@@ -106,6 +106,10 @@ impl Cgroups {
     /// # Errors
     /// Cgroups that are not there or may not be opened.
     pub fn entrance(&self) -> Result<Entrance, CgroupError> {
+        let folders = self.opened.take();
+        if folders.len() == self.hierarchies.len() {
+            return self.doors(folders);
+        }
         self.open_doors(&|hierarchy| Ok(hierarchy.path.clone()))
     }
 
@@ -134,11 +138,17 @@ impl Cgroups {
     }
 
     fn open_doors(&self, place: &dyn Fn(&Hierarchy) -> Result<PathBuf, CgroupError>) -> Result<Entrance, CgroupError> {
-        let mut tasks = Vec::with_capacity(self.hierarchies.len());
-        let mut unified = None;
+        let mut folders = Vec::with_capacity(self.hierarchies.len());
         for hierarchy in &self.hierarchies {
-            let path = hierarchy.mount.join(place(hierarchy)?);
-            let folder = Folder::open(&path, hierarchy.version, self.check)?;
+            folders.push(Folder::open(&hierarchy.mount.join(place(hierarchy)?), hierarchy.version, self.check)?);
+        }
+        self.doors(folders)
+    }
+
+    fn doors(&self, folders: Vec<Folder>) -> Result<Entrance, CgroupError> {
+        let mut tasks = Vec::with_capacity(folders.len());
+        let mut unified = None;
+        for (hierarchy, folder) in self.hierarchies.iter().zip(folders) {
             match hierarchy.version {
                 Version::V1 => tasks.push(door(&folder, "tasks")?),
                 Version::V2 => {

@@ -70,7 +70,8 @@ impl Folder {
     /// Opens a cgroup below this one.
     pub(super) fn below(&self, relative: &Path) -> io::Result<Folder> {
         let fd = self.open_below(relative, OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(Folder { fd, path: self.path.join(relative) })
+        let path = if relative == Path::new(".") { self.path.clone() } else { self.path.join(relative) };
+        Ok(Folder { fd, path })
     }
 
     /// Opens a file of the cgroup, or something in a cgroup below it; never anything that is mounted over it.
@@ -107,11 +108,25 @@ impl Folder {
 
     /// Writes a value in one go, as the files of cgroups want it.
     pub(super) fn try_write(&self, file: &str, value: &str) -> io::Result<()> {
-        let fd = self.open_below(Path::new(file), OFlags::WRONLY)?;
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes()))?;
+        write_to(&self.open_below(Path::new(file), OFlags::WRONLY)?, value)?;
         #[cfg(test)]
         super::tests::note(self.path.join(file), value);
-        if written == value.len() { Ok(()) } else { Err(Errno::INVAL.into()) }
+        Ok(())
+    }
+
+    /// Writes values to files, each for itself; a file that gets several in a row is opened once.
+    pub(super) fn write_lines(&self, lines: &[(&'static str, String)]) -> Result<(), CgroupError> {
+        for same in lines.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some((file, first)) = same.first() else { continue };
+            let open = self.open_below(Path::new(file), OFlags::WRONLY);
+            let open = open.map_err(|source| self.not_written(file, first, source))?;
+            for (file, line) in same {
+                write_to(&open, line).map_err(|source| self.not_written(file, line, source))?;
+                #[cfg(test)]
+                super::tests::note(self.path.join(file), line);
+            }
+        }
+        Ok(())
     }
 
     /// Writes a value; the error names the file.
@@ -126,12 +141,7 @@ impl Folder {
 
     /// Reads a file of the cgroup.
     pub(super) fn try_read(&self, file: &str) -> io::Result<String> {
-        use std::io::Read;
-        let mut open = std::fs::File::from(self.open_below(Path::new(file), OFlags::RDONLY)?);
-        // These files say that they are empty: without room of our own, reading begins with very small pieces.
-        let mut text = String::with_capacity(4096);
-        open.read_to_string(&mut text)?;
-        Ok(text)
+        read_all(&self.open_below(Path::new(file), OFlags::RDONLY)?)
     }
 
     /// Reads a file of the cgroup; the error names it.
@@ -190,21 +200,43 @@ impl Folder {
         Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|process| *process > 0).collect())
     }
 
-    /// Calls `visit` for this cgroup and for all below it, parents first.
+    /// Calls `visit` for this cgroup and for all below it, parents first. A container can nest them deeper than there are
+    /// descriptors, so only one is open at a time.
     pub(super) fn walk(&self, visit: &mut dyn FnMut(&Folder) -> Result<(), CgroupError>) -> Result<(), CgroupError> {
-        visit(self)?;
-        let children = match self.children() {
-            Err(error) if is_missing(&error) => return Ok(()),
-            result => result.map_err(|source| CgroupError::Read { path: self.path.clone(), source })?,
+        let unreadable = |folder: &Folder, source| CgroupError::Read { path: folder.path.clone(), source };
+        let children = |folder: &Folder| match folder.children() {
+            Err(error) if is_missing(&error) => Ok(Vec::new()),
+            result => result.map_err(|source| unreadable(folder, source)),
         };
-        for child in children {
-            match self.below(&child) {
-                Ok(folder) => folder.walk(visit)?,
-                Err(error) if is_missing(&error) => {}
-                Err(source) => return Err(CgroupError::Open { path: self.path.join(child), source }),
+        visit(self)?;
+        let mut levels = vec![children(self)?];
+        let mut current = self.below(Path::new(".")).map_err(|source| unreadable(self, source))?;
+        while let Some(level) = levels.last_mut() {
+            if let Some(name) = level.pop() {
+                match current.below(&name) {
+                    Ok(child) => {
+                        visit(&child)?;
+                        levels.push(children(&child)?);
+                        current = child;
+                    }
+                    Err(error) if is_missing(&error) => {}
+                    Err(source) => return Err(CgroupError::Open { path: current.path.join(name), source }),
+                }
+            } else {
+                levels.pop();
+                if !levels.is_empty() {
+                    current = current.above().map_err(|source| unreadable(&current, source))?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Opens the cgroup that this one is in. Only for those that were opened from there.
+    pub(super) fn above(&self) -> io::Result<Folder> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, "..", flags, Mode::empty())?;
+        Ok(Folder { fd, path: self.path.parent().unwrap_or(&self.path).to_owned() })
     }
 
     /// The processes of this cgroup and of all below it.
@@ -227,6 +259,28 @@ impl AsFd for Folder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+fn write_to(open: &OwnedFd, value: &str) -> io::Result<()> {
+    let written = rustix::io::retry_on_intr(|| rustix::io::write(open, value.as_bytes()))?;
+    if written == value.len() { Ok(()) } else { Err(Errno::INVAL.into()) }
+}
+
+/// Reads a file of the kernel to its end. Such files say that they are empty, and are made anew for every small piece.
+pub(super) fn read_all(open: &OwnedFd) -> io::Result<String> {
+    let mut bytes = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        if bytes.len() - length < 2048 {
+            bytes.resize(bytes.len() * 4, 0);
+        }
+        match rustix::io::retry_on_intr(|| rustix::io::read(open, &mut bytes[length..]))? {
+            0 => break,
+            count => length += count,
+        }
+    }
+    bytes.truncate(length);
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Whether an error says that a cgroup or its file is not there, or has gone while it was open.

@@ -57,10 +57,10 @@ impl Cgroups {
         if let Some(hierarchy) = self.unified().filter(|_| signal == libc::SIGKILL)
             && let Some(folder) = self.open_if_there(hierarchy)?
         {
-            let processes = folder.all_processes()?;
+            let processes = folder.all_processes();
             // Linux 5.14 and later: it also reaches what is frozen.
             if folder.try_write("cgroup.kill", "1").is_ok() {
-                killed.extend(processes);
+                killed.extend(processes.unwrap_or_default());
                 if self.is_unified() {
                     return Ok(killed.len());
                 }

@@ -7,7 +7,7 @@ pub(super) mod v2;
 
 use std::borrow::Cow;
 
-use oci_spec::runtime::{LinuxRdma, LinuxResources};
+use oci_spec::runtime::{LinuxCpu, LinuxRdma, LinuxResources};
 
 use super::CgroupError;
 use super::folder::{Folder, is_missing};
@@ -110,6 +110,12 @@ pub(super) fn first_controller(settings: &[Setting]) -> Option<&'static str> {
 /// Values below zero mean no limit.
 fn max_or(value: i64) -> String {
     if value < 0 { "max".to_owned() } else { value.to_string() }
+}
+
+/// The setting that makes a cgroup idle, or the one that ends that.
+fn idle(cpu: &LinuxCpu) -> (Option<Setting>, Option<Setting>) {
+    let setting = cpu.idle().map(|idle| Setting::new("cpu", "cpu.idle", idle));
+    if cpu.idle() == Some(0) { (None, setting) } else { (setting, None) }
 }
 
 /// `rdma.max` has a line for each device.

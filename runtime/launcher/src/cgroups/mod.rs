@@ -72,6 +72,9 @@ pub struct Cgroups {
     rootless: bool,
     #[serde(skip)]
     check: Check,
+    /// The cgroups in the order of `hierarchies`, from `create` to `entrance`, which would open them again.
+    #[serde(skip)]
+    opened: RefCell<Vec<Folder>>,
     /// Keeps the unit alive until the container is in it.
     #[serde(skip)]
     placeholder: RefCell<Option<Placeholder>>,
@@ -122,10 +125,16 @@ impl Cgroups {
             }
             None => place::hierarchies(tree, request.path, request.id)?,
         };
-        let placeholder = RefCell::new(None);
-        let (rootless, bus) = (request.rootless, bus.map(Path::to_owned));
-        let mut cgroups = Cgroups { hierarchies, unit, rootless, check: tree.check, placeholder, bus };
-        if rootless {
+        let mut cgroups = Cgroups {
+            hierarchies,
+            unit,
+            rootless: request.rootless,
+            check: tree.check,
+            opened: RefCell::default(),
+            placeholder: RefCell::default(),
+            bus: bus.map(Path::to_owned),
+        };
+        if request.rootless {
             cgroups.leave_out_forbidden(request)?;
         } else if !tree.is_unified() && !cgroups.hierarchies.iter().any(|hierarchy| hierarchy.has("devices")) {
             // Without it the container could use every device of the host.

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
 use super::CgroupError;
-use super::folder::{Check, Version};
+use super::folder::{Check, Version, read_all};
 
 /// Where hierarchies are mounted by convention.
 const BASE: &str = "/sys/fs/cgroup";
@@ -32,7 +34,10 @@ impl Tree {
     /// Reads it from `/proc`.
     pub(super) fn read() -> Result<Tree, CgroupError> {
         let read = |path: &str| {
-            std::fs::read_to_string(path).map_err(|source| CgroupError::Host { path: PathBuf::from(path), source })
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let open = rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty());
+            let text = open.map_err(std::io::Error::from).and_then(|open| read_all(&open));
+            text.map_err(|source| CgroupError::Host { path: PathBuf::from(path), source })
         };
         Tree::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?, Path::new(BASE), Check::Kernel)
     }

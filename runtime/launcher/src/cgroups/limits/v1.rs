@@ -64,9 +64,9 @@ pub(super) fn cpuset(cpu: &LinuxCpu, settings: &mut Vec<Setting>) {
 }
 
 fn cpu_settings(cpu: &LinuxCpu, settings: &mut Vec<Setting>) -> Result<(), CgroupError> {
-    if let Some(idle) = cpu.idle() {
-        settings.push(Setting::new("cpu", "cpu.idle", idle));
-    }
+    // An idle cgroup takes no shares: so shares come before it becomes idle, and after it stops being so.
+    let (idle, busy) = super::idle(cpu);
+    settings.extend(busy);
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
         if shares < *SHARES.start() {
             return Err(CgroupError::SharesTooFew(*SHARES.start()));
@@ -76,6 +76,7 @@ fn cpu_settings(cpu: &LinuxCpu, settings: &mut Vec<Setting>) -> Result<(), Cgrou
         }
         settings.push(Setting::new("cpu", "cpu.shares", shares));
     }
+    settings.extend(idle);
     let (quota, burst) = (cpu.quota().filter(|quota| *quota != 0), cpu.burst());
     if let Some(period) = cpu.period().filter(|period| *period != 0) {
         let setting = Setting::new("cpu", "cpu.cfs_period_us", period);

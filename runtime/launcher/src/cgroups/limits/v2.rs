@@ -85,12 +85,13 @@ fn memory_settings(memory: &LinuxMemory, settings: &mut Vec<Setting>) -> Result<
 }
 
 fn cpu_settings(cpu: &LinuxCpu, settings: &mut Vec<Setting>) {
-    if let Some(idle) = cpu.idle() {
-        settings.push(Setting::new("cpu", "cpu.idle", idle));
-    }
+    // As in version 1: an idle cgroup takes no weight.
+    let (idle, busy) = super::idle(cpu);
+    settings.extend(busy);
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
         settings.push(Setting::new("cpu", "cpu.weight", weight(shares)));
     }
+    settings.extend(idle);
     let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
     if let Some(burst) = cpu.burst() {
         let setting = Setting::new("cpu", "cpu.max.burst", burst);

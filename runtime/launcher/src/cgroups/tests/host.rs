@@ -306,6 +306,19 @@ fn an_update_may_raise_and_lower_everything() {
     assert!(both().0 > 1 << 30);
 }
 
+/// The kernel takes no shares of a cgroup that is idle.
+#[test]
+fn a_cgroup_with_shares_may_become_idle_and_stop_being_so() {
+    if !is_root_on_v1() {
+        return;
+    }
+    let cpu = |shares: u64, idle: i64| resources(json!({"cpu": {"shares": shares, "idle": idle}}));
+    let boxed = Boxed::create("idle", &cpu(512, 1));
+    assert_eq!(boxed.read("cpu", "cpu.idle"), "1");
+    boxed.cgroups.update(&cpu(600, 0)).unwrap();
+    assert_eq!((boxed.read("cpu", "cpu.idle"), boxed.read("cpu", "cpu.shares")), ("0".into(), "600".into()));
+}
+
 /// With its new period and its old quota the cgroup would have more than the one above; with its new quota it does not.
 #[test]
 fn a_period_waits_for_its_quota() {

@@ -134,6 +134,33 @@ fn frozen_processes_can_be_killed() {
     assert!(!boxed.cgroups.is_frozen().unwrap());
 }
 
+/// A container that may make cgroups can nest them deeper than there are descriptors.
+#[test]
+fn no_depth_of_cgroups_is_too_deep() {
+    if !is_within("no_depth_of_cgroups_is_too_deep") {
+        return;
+    }
+    let limit = rustix::process::Rlimit { current: Some(128), maximum: Some(128) };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    let mut boxed = Boxed::create("v2-deep", &resources(json!({})));
+    let mut deepest = boxed.cgroups.paths()[""].clone();
+    for level in 0..300 {
+        deepest.push("d");
+        fs::create_dir(&deepest).unwrap();
+        if level % 50 == 0 {
+            fs::create_dir(deepest.join("beside")).unwrap();
+        }
+    }
+    let process = boxed.start(&["sleep", "100"]);
+    fs::write(deepest.join("cgroup.procs"), process.to_string()).unwrap();
+    assert_eq!(boxed.cgroups.processes().unwrap().len(), 1);
+    assert!(boxed.cgroups.delete().unwrap_err().to_string().contains("device or resource busy"));
+    assert_eq!(boxed.cgroups.kill(libc::SIGTERM).unwrap(), 1);
+    boxed.reap();
+    boxed.cgroups.delete().unwrap();
+    assert!(boxed.left().iter().all(|path| !path.ends_with("box")));
+}
+
 /// The program for devices as the kernel runs it, and in the place of an earlier one.
 #[test]
 fn devices_that_are_not_allowed_cannot_be_opened() {

@@ -126,32 +126,69 @@ fn a_clean_path_cannot_lead_out() {
     }
 }
 
-/// The user of a test is root, whom no permission stops: so the cgroups are where nobody may make one.
+/// As an ordinary user, which one thread of the test becomes, on this host's own cgroups.
 #[test]
-fn an_ordinary_user_on_version_1_gets_no_cgroup_but_no_limit_either() {
-    let mountinfo = "33 31 0:30 / /proc/nowhere/cgroup/memory rw - cgroup cgroup rw,memory\n";
-    let tree = Tree::parse(mountinfo, "4:memory:/\n", Path::new(BASE), Check::Kernel).unwrap();
-    // /proc can be written to by root as far as access(2) knows, but for files that nobody has.
-    let plan = |resources: &_, path: Option<&Path>| {
-        Cgroups::plan_in(
-            &Request { id: "box", path, systemd: false, rootless: true, resources: Some(resources) },
-            &tree,
-            None,
-        )
-    };
-    let cgroups = plan(&resources(json!({"devices": [{"allow": false, "access": "rwm"}]})), None);
-    if rustix::process::geteuid().is_root() {
-        // Root may do anything: the hierarchy stays.
-        assert_eq!(cgroups.unwrap().paths().len(), 1);
+#[allow(unsafe_code)]
+fn an_ordinary_user_on_version_1_gets_no_cgroup_and_no_limit() {
+    if !super::host::is_root_on_v1() {
         return;
     }
-    let cgroups = cgroups.unwrap();
-    assert!(cgroups.paths().is_empty());
-    assert_eq!(cgroups.create(None).unwrap(), Vec::<String>::new());
-    cgroups.delete().unwrap();
-    let error = plan(&resources(json!({"memory": {"limit": 1 << 20}})), None).unwrap_err();
-    let words = "cannot set memory limit: container could not join or create cgroup\n";
-    assert!(error.to_string().starts_with(words), "{error}");
+    let user = std::thread::spawn(|| {
+        // SAFETY: it takes numbers. Without the wrapper of libc it is for this thread alone.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
+        let plan = |resources: &_, path: Option<&Path>| {
+            let request = Request { id: "box", path, systemd: false, rootless: true, resources: Some(resources) };
+            Cgroups::plan(&request)
+        };
+        for path in [None, Some(Path::new("/x/y"))] {
+            let devices = resources(json!({"devices": [{"allow": false, "access": "rwm"}], "memory": {"limit": 0}}));
+            let cgroups = plan(&devices, path).unwrap();
+            assert!(cgroups.paths().is_empty());
+            assert_eq!(cgroups.create(Some(&devices)).unwrap(), Vec::<String>::new());
+            cgroups.entrance().unwrap().enter(false).unwrap();
+            assert!(cgroups.processes().unwrap().is_empty());
+            assert!(matches!(cgroups.freeze(), Err(CgroupError::NoFreezer)));
+            assert_eq!(cgroups.kill(libc::SIGKILL).unwrap(), 0);
+            cgroups.delete().unwrap();
+            let limited = resources(json!({"memory": {"limit": 1 << 20}}));
+            for error in [plan(&limited, path).unwrap_err(), cgroups.create(Some(&limited)).unwrap_err()] {
+                let words =
+                    "cannot set memory limit: container could not join or create cgroup\nan ordinary user has no";
+                assert!(error.to_string().starts_with(words), "{error}");
+            }
+        }
+    });
+    user.join().unwrap();
+}
+
+/// As an ordinary user on version 2: only limits and a path of its own need a cgroup.
+#[test]
+#[allow(unsafe_code)]
+fn an_ordinary_user_on_version_2_needs_a_cgroup_only_for_limits_or_a_path() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let imitation = Imitation::v2("cpu\n", &[]);
+    let user = std::thread::spawn(move || {
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
+        let plan = |limits: serde_json::Value, path: Option<&str>| {
+            let (limits, path) = (resources(limits), path.map(Path::new));
+            let request = Request { id: "new", path, systemd: false, rootless: true, resources: Some(&limits) };
+            Cgroups::plan_in(&request, &imitation.tree, None)
+        };
+        assert!(plan(json!({}), None).unwrap().paths().is_empty());
+        for (limits, path) in [
+            (json!({"pids": {"limit": 5}}), None),
+            (json!({"unified": {"memory.high": "5"}}), None),
+            (json!({}), Some("/new")),
+        ] {
+            let error = plan(limits, path).unwrap_err().to_string();
+            let words = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: mkdir /";
+            assert!(error.starts_with(words), "{error}");
+        }
+    });
+    user.join().unwrap();
 }
 
 /// The state of a container is read by later versions of ourselves, and earlier ones have written it.

@@ -391,3 +391,31 @@ fn a_process_in_the_unit_is_in_the_way() {
     assert!(error.starts_with("container's cgroup is not empty: 1 process(es) found\n"), "{error}");
     assert_eq!(peer.asked(), Vec::<String>::new());
 }
+
+/// The bus that most hosts have, where it is installed: it lets us in and understands the call, but has no systemd.
+#[test]
+fn a_real_bus_understands_us() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("bus");
+    // Without the services that are installed here, of which one stands for systemd.
+    let configuration = format!(
+        "<busconfig><type>session</type><listen>unix:path={}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
+         <allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow own=\"*\"/></policy></busconfig>",
+        socket.display()
+    );
+    std::fs::write(folder.path().join("configuration"), configuration).unwrap();
+    let file = format!("--config-file={}", folder.path().join("configuration").display());
+    let bus = std::process::Command::new("dbus-daemon").args(["--nofork", "--nopidfile", &file]).spawn();
+    let Ok(mut bus) = bus else { return };
+    let begun = std::time::Instant::now();
+    while !socket.exists() && begun.elapsed().as_secs() < 5 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let imitation = imitation(&[]);
+    let request = Request { id: "box", path: None, systemd: true, rootless: true, resources: None };
+    let error = Cgroups::plan_in(&request, &imitation.tree, Some(&socket)).unwrap_err().to_string();
+    bus.kill().unwrap();
+    bus.wait().unwrap();
+    assert!(error.contains("org.freedesktop.systemd1"), "{error}");
+    assert!(error.ends_with("(org.freedesktop.DBus.Error.ServiceUnknown)"), "{error}");
+}
