@@ -2,6 +2,7 @@
 //!
 //! One process of one thread, from beginning to end: it is cloned to become the container's.
 
+mod arena;
 mod arguments;
 mod commands;
 mod log;
@@ -11,6 +12,9 @@ use std::process::ExitCode;
 
 use arguments::Global;
 use log::Log;
+
+#[global_allocator]
+static ARENA: arena::Arena = arena::Arena::new();
 
 /// Why a command has failed, and the exit status that says so.
 pub(crate) struct Failed {

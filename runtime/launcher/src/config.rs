@@ -115,6 +115,18 @@ pub struct CpuAffinity {
     pub last: Option<String>,
 }
 
+/// The file below `/proc/sys` that a sysctl means. As sysctl(8): the first separator says which of `.` and `/` separates; the
+/// other one belongs to names.
+pub(crate) fn sysctl_path(key: &str) -> Result<String, String> {
+    let slashes = key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'/');
+    let path = if slashes { key.to_owned() } else { key.replace('.', "/") };
+    // Whoever could go up would reach what is the host's.
+    if path.split('/').any(|name| matches!(name, "" | "." | "..")) {
+        return Err(format!("sysctl {key:?} names no file below /proc/sys"));
+    }
+    Ok(path)
+}
+
 /// `null` means what an absent field means.
 fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(source: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(source)?.unwrap_or_default())
@@ -231,7 +243,7 @@ impl Config {
         }
         let sysctls = self.linux.sysctl().iter().flat_map(|sysctls| sysctls.keys());
         for key in sysctls {
-            let key = key.replace('/', ".");
+            let key = sysctl_path(key).map_err(Error::Config)?.replace('/', ".");
             let own = |kind| self.namespace(kind).is_some();
             let ipc = ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall"];
             let more = ["kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"];
@@ -367,5 +379,10 @@ mod tests {
         assert!(with("kernel.shmmax").unwrap().contains("hosts namespace"), "no ipc namespace");
         assert!(with("kernel.core_pattern").unwrap().contains("not in a separate kernel namespace"));
         assert!(with("kernel/core_pattern").unwrap().contains("not in a separate kernel namespace"));
+        for up in ["net/../kernel/core_pattern", "net/ipv4/../../vm/x", "/net/x", "net//x", "net..x", "net/./x"] {
+            assert!(with(up).unwrap().contains("no file"), "{up}");
+        }
+        assert_eq!(sysctl_path("net/ipv4/conf/eth0.100/forwarding").unwrap(), "net/ipv4/conf/eth0.100/forwarding");
+        assert_eq!(sysctl_path("net.ipv4.ip_forward").unwrap(), "net/ipv4/ip_forward");
     }
 }

@@ -23,13 +23,17 @@ pub enum ConsoleSocket {
     At(PathBuf),
     /// It is connected already.
     Connected(UnixStream),
+    /// The same, for a process that may not want a terminal.
+    IfWanted(UnixStream),
 }
 
 impl ConsoleSocket {
     pub(crate) fn connect(&self) -> Result<UnixStream, Error> {
         match self {
             Self::At(path) => UnixStream::connect(path).map_err(Error::file("connect to the console socket", path)),
-            Self::Connected(stream) => stream.try_clone().map_err(Error::system("duplicate a descriptor")),
+            Self::Connected(stream) | Self::IfWanted(stream) => {
+                stream.try_clone().map_err(Error::system("duplicate a descriptor"))
+            }
         }
     }
 }

@@ -107,10 +107,12 @@ fn make(root: &RootFolder, options: &CreateOptions, start: Start) -> Result<Crea
         process.console_size.get_or_insert_with(|| console_size(height, width));
     }
     let process = config.process()?;
-    if options.console_socket.is_some() && !process.terminal {
+    let console = options.console_socket.as_ref();
+    let console = console.filter(|socket| process.terminal || !matches!(socket, ConsoleSocket::IfWanted(_)));
+    if console.is_some() && !process.terminal {
         return Err(Error::Config("cannot use console socket if runc will not detach or allocate tty".to_owned()));
     }
-    if options.console_socket.is_none() && process.terminal {
+    if console.is_none() && process.terminal {
         let text = "cannot allocate tty if runc will detach without setting console socket";
         return Err(Error::Config(text.to_owned()));
     }
@@ -219,7 +221,7 @@ fn make_in(
         if may_mount() { Some(RootFs::prepare(config, &root_path, &cgroups, options.no_pivot)?) } else { None };
     fail_point("rootfs")?;
     let proc = Proc::open().map_err(Error::system("open /proc"))?;
-    let console = options.console_socket.as_ref().map(ConsoleSocket::connect);
+    let console = options.console_socket.as_ref().filter(|_| process.terminal).map(ConsoleSocket::connect);
     let console = console.transpose()?;
     let (ours, theirs) = Channel::pair().map_err(Error::system("make a socket"))?;
     let waiting = (start == Start::Later).then(|| Waiting::make(made.folder)).transpose()?;

@@ -11,7 +11,7 @@ use rustix::process::DumpableBehavior;
 
 use crate::cgroups::Entrance;
 use crate::channel::{Channel, Message};
-use crate::config::Config;
+use crate::config::{Config, sysctl_path};
 use crate::confine::Confinement;
 use crate::console::Console;
 use crate::error::{Failure, plain};
@@ -66,7 +66,10 @@ impl Init<'_> {
 
     fn go(&self, started: &mut Option<Started>) -> Result<Infallible, Failure> {
         let config = self.config;
-        hide();
+        if !self.namespaces.is_new(LinuxNamespaceType::User) {
+            // Else the maps could not be written by an ordinary user.
+            hide();
+        }
         self.enter()?;
         fail_point("namespaces")?;
         self.confinement.begin(self.proc)?;
@@ -155,7 +158,7 @@ impl Init<'_> {
         }
         self.name()?;
         for (key, value) in config.linux.sysctl().iter().flatten() {
-            let path = format!("sys/{}", sysctl_path(key));
+            let path = format!("sys/{}", sysctl_path(key).map_err(Failure::init)?);
             self.proc.write(&path, value.as_bytes()).map_err(|error| {
                 let error = plain(&error);
                 Failure::init(format_args!("error setting sysctl {key}={value:?}: open /proc/{path}: {error}"))
@@ -190,15 +193,6 @@ impl Init<'_> {
 
     fn wait(&self) -> Result<(), Failure> {
         wait(self.channel)
-    }
-}
-
-/// As sysctl(8): the first separator says which of the two separates; the other one belongs to names.
-fn sysctl_path(key: &str) -> String {
-    if key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'/') {
-        key.to_owned()
-    } else {
-        key.replace('.', "/")
     }
 }
 

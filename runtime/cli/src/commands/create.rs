@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cove_launcher::{Config, ConsoleSocket, Container, CreateOptions, Relay, Signals, attend};
+use cove_launcher::{ConsoleSocket, Container, CreateOptions, Relay, Signals, attend};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::Failed;
@@ -78,9 +78,9 @@ pub(super) fn run(global: &Global, parser: Parser, log: &Log) -> Result<u8, Fail
     let (mut options, more) = parse(global, parser, true)?;
     cove_launcher::ensure_sealed()?;
     let mut relay = None;
-    if !more.detach && options.console_socket.is_none() && has_terminal(&options) {
+    if !more.detach && options.console_socket.is_none() {
         let (here, socket) = Relay::new()?;
-        options.console_socket = Some(ConsoleSocket::Connected(socket));
+        options.console_socket = Some(ConsoleSocket::IfWanted(socket));
         options.console_size = Relay::size();
         relay = Some(here);
     }
@@ -90,20 +90,15 @@ pub(super) fn run(global: &Global, parser: Parser, log: &Log) -> Result<u8, Fail
         log.warning(warning);
     }
     let Some(signals) = signals else { return Ok(0) };
-    if let Some(relay) = &mut relay {
-        relay.begin()?;
-    }
-    let code = attend(created.pid(), created.process(), &signals, relay.as_mut())?;
+    relay = relay.filter(|_| created.record.process.as_ref().is_some_and(|process| process.terminal));
+    let attended = relay.as_mut().map_or(Ok(()), Relay::begin);
+    let attended = attended.and_then(|()| attend(created.pid(), created.process(), &signals, relay.as_mut()));
     drop(relay);
+    // Also if nobody could stay with it: nobody would end it any more.
     if !more.keep {
         for warning in Container::find(&global.root, &options.id)?.delete(true)? {
             log.warning(&warning);
         }
     }
-    Ok(code)
-}
-
-/// Whether the container's process wants one. A file that cannot be read is told of when the container is made.
-fn has_terminal(options: &CreateOptions) -> bool {
-    Config::read(&options.bundle).is_ok_and(|config| config.process.is_some_and(|process| process.terminal))
+    Ok(attended?)
 }

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::cgroups::Cgroups;
 use crate::mounts::options::{Attributes, Options, attribute};
 use crate::mounts::tree::Tree;
+use crate::proc::read_whole;
 
 /// The container's cgroups, as mounts that are not attached yet.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ impl CgroupTrees {
         if let Some(path) = paths.get("").filter(|_| paths.len() == 1) {
             return Ok(Self::Unified(Tree::of_path(path, false)?));
         }
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let mounts = read_whole("/proc/self/mountinfo")?;
         let mut trees = Vec::new();
         for place in mounts.lines().filter(|line| line.contains(" - cgroup ")).filter_map(|line| line.split(' ').nth(4))
         {
