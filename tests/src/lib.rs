@@ -79,7 +79,7 @@ pub use proxy::{Asked, Proxy};
 pub use pusher::{Pusher, Pushers, Workload};
 pub use registry::{Answer, Login, Registry, Served, add_query, media_type};
 pub use runtime_engine::Engine;
-pub use runtime_program::{runc_program, runtime_program, runtime_version};
+pub use runtime_program::{failing_runtime_program, runc_program, runtime_program, runtime_version};
 pub use runtime_validation::{Verdict, validate, validation_programs};
 pub use s3::S3;
 pub use scratch::Scratch;

@@ -14,6 +14,12 @@ pub fn runtime_program() -> PathBuf {
     program
 }
 
+/// Ours once more, built to fail where it is told to (`COVE_LAUNCHER_FAIL_AT`); none if another one is under test.
+pub fn failing_runtime_program() -> Option<PathBuf> {
+    let ours = std::env::var_os("COVE_TEST_RUNTIME").is_none();
+    ours.then(|| runtime_program().with_file_name("cove-runtime-that-fails"))
+}
+
 /// Debian's runc.
 pub fn runc_program() -> PathBuf {
     PathBuf::from(Cmd::new("sh").args(["-c", "command -v runc"]).ok())

@@ -215,6 +215,14 @@ impl Config {
             }
         }
         self.check_names()?;
+        let not_done = [
+            ("intelRdt", self.linux.intel_rdt().is_some()),
+            ("memoryPolicy", self.linux.memory_policy().is_some()),
+            ("netDevices", self.linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
+        ];
+        if let Some((name, _)) = not_done.iter().find(|(_, asked)| *asked) {
+            return wrong(&format!("linux.{name} is not supported by this runtime: leave it out"));
+        }
         if let Some(process) = &self.process {
             process.check()?;
         }
@@ -364,6 +372,7 @@ mod tests {
         assert!(said(|config| config["process"]["args"] = json!([])).contains("args"));
         assert!(said(|config| config["process"]["user"]["uid"] = json!(u32::MAX)).contains("no user"));
         assert!(said(|config| config["process"]["user"]["additionalGids"] = json!([u32::MAX])).contains("no user"));
+        assert!(said(|config| config["linux"]["netDevices"] = json!({"eth0": {}})).contains("netDevices"));
         assert!(said(|config| config["ociVersion"] = json!("2.0.0")).contains("ociVersion"));
         assert!(said(|config| config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1}})).contains("time"));
     }

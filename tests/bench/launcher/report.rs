@@ -194,7 +194,7 @@ each row, and an uncounted start before it.
 - The bundle is what this machine's dockerd gives to runc for a container without a network: {description}. It is taken once
   with its seccomp profile and once without; the hook that calls dockerd is left out, the network namespace is new and empty.
   The container's program is a static busybox.
-- All times are from before `posix_spawn` to the return of `wait4` in a single-threaded process, by CLOCK_MONOTONIC; standard
+- All times are from before `posix_spawn` to the return of `wait4` in a process that does nothing else, by CLOCK_MONOTONIC; standard
   streams are `/dev/null`. *back-to-back*: one right after the other. *after 100 ms*: the machine has slept so long before each.
 - *create + start + delete*: three commands, and between the last two the end of the container's process, which the
   benchmark inherits as a container's monitor does.
