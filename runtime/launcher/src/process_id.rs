@@ -13,14 +13,18 @@ pub struct ProcessId {
     /// Clock ticks since the machine's start, proc_pid_stat(5) field 22.
     started: u64,
     boot: String,
+    /// What pidfs (Linux 6.9) calls it: a clock tick is long, and this number is never used again.
+    #[serde(default)]
+    inode: Option<u64>,
 }
 
 impl ProcessId {
     /// Of a process that exists.
     pub(crate) fn of(pid: Pid) -> std::io::Result<Self> {
+        let inode = inode(pid);
         let pid = pid.as_raw_nonzero().get();
         let (_, started) = stat(pid).ok_or(std::io::ErrorKind::NotFound)?;
-        Ok(Self { pid, started, boot: boot_id()? })
+        Ok(Self { pid, started, boot: boot_id()?, inode })
     }
 
     /// Its number.
@@ -32,6 +36,7 @@ impl ProcessId {
     pub fn runs(&self) -> bool {
         let same =
             stat(self.pid).is_some_and(|(state, started)| started == self.started && !matches!(state, b'Z' | b'X'));
+        let same = same && (self.inode.is_none() || self.pid().and_then(inode) == self.inode);
         same && boot_id().is_ok_and(|boot| boot == self.boot)
     }
 
@@ -41,6 +46,15 @@ impl ProcessId {
         // Looked at afterwards: the descriptor cannot change to another process any more.
         self.runs().then_some(file)
     }
+}
+
+/// The number of a process in pidfs, where there is one.
+fn inode(pid: Pid) -> Option<u64> {
+    /// `PID_FS_MAGIC`, linux/magic.h.
+    const PIDFS: i64 = 0x5049_4446;
+    let file = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    let is_pidfs = rustix::fs::fstatfs(&file).ok()?.f_type == PIDFS;
+    rustix::fs::fstat(&file).ok().filter(|_| is_pidfs).map(|found| found.st_ino)
 }
 
 fn boot_id() -> std::io::Result<String> {
