@@ -136,14 +136,12 @@ impl Init<'_> {
 
     /// Makes the root, calls the hooks that want to see it from outside, and goes in.
     fn root(&self, config: &Config, rootfs: &RootFs) -> Result<Within, Failure> {
-        if !self.namespaces.has_own_mounts() {
-            return rootfs.change_to(self.root);
-        }
-        let within = rootfs.build(config, self.root)?;
+        let has_own_mounts = self.namespaces.has_own_mounts();
+        let within = if has_own_mounts { rootfs.build(config, self.root)? } else { rootfs.as_it_is()? };
         fail_point("mounts")?;
         let process = self.confinement.process;
         let console = self.console.map(|caller| Console::make(&within, process, caller)).transpose()?;
-        if let Some(console) = &console {
+        if let Some(console) = console.as_ref().filter(|_| has_own_mounts) {
             console.mount(&within)?;
         }
         if let Some(hooks) = &config.hooks {
@@ -152,7 +150,11 @@ impl Init<'_> {
             let state = self.state(Status::Creating);
             hooks::call(hooks.create_container().as_ref(), &state).map_err(Failure::init)?;
         }
-        rootfs.enter(&within)?;
+        if has_own_mounts {
+            rootfs.enter(&within)?;
+        } else {
+            rootfs.change_to(&within)?;
+        }
         if let Some(console) = console {
             console.take(process)?;
         }
@@ -167,7 +169,9 @@ impl Init<'_> {
         let cwd = &process.cwd;
         let made = within.open_or_make(cwd, Kind::Folder);
         made.map_err(Failure::at(format_args!("error making the working folder {}", cwd.display())))?;
-        rootfs.restrict(config, &within)?;
+        if has_own_mounts {
+            rootfs.restrict(config, &within)?;
+        }
         Ok(within)
     }
 

@@ -100,11 +100,17 @@ impl RootFs {
         rustix::process::chdir(c"/").map_err(Failure::at("error entering /"))
     }
 
-    /// Without mounts of its own: changes the root, and nothing that others see.
-    pub(crate) fn change_to(&self, root: &Path) -> Result<Within, Failure> {
-        rustix::process::chroot(root).map_err(Failure::at("error changing the root"))?;
-        rustix::process::chdir(c"/").map_err(Failure::at("error entering /"))?;
-        Within::own().map_err(Failure::at("error opening /"))
+    /// Without mounts of the container's own: the folder, with nothing put into it.
+    pub(crate) fn as_it_is(&self) -> Result<Within, Failure> {
+        let folder = rustix::io::dup(&self.tree).map_err(Failure::at("error opening the rootfs"))?;
+        Ok(Within::new(folder))
+    }
+
+    /// Without mounts of the container's own: changes the root, and nothing that others see.
+    pub(crate) fn change_to(&self, within: &Within) -> Result<(), Failure> {
+        rustix::process::fchdir(within.root()).map_err(Failure::at("error entering the rootfs"))?;
+        rustix::process::chroot(c".").map_err(Failure::at("error changing the root"))?;
+        rustix::process::chdir(c"/").map_err(Failure::at("error entering /"))
     }
 
     /// Inside: covers what the container must not see, and makes read-only what it must not change.

@@ -44,6 +44,31 @@ fn new_namespaces_are_those_that_are_asked_for() {
     }
 }
 
+/// Mounts are then the caller's: nothing may be mounted, and its root must not move. Here the caller is in a mount namespace
+/// of the test's, so that a runtime that is wrong harms nobody.
+#[test]
+fn without_a_mount_namespace_only_the_root_changes() {
+    let runtime = OciRuntime::under_test();
+    if runtime.is_runc() {
+        // It looks for /proc inside of the container, where nothing may be mounted.
+        return;
+    }
+    let bundle = Bundle::script("hostname; cat /mark; ls /host 2>/dev/null").file("/mark", 0o644, "of the image\n");
+    let bundle = bundle.without_namespace("mount").set("/hostname", json!("inside")).set("/mounts", json!([]));
+    let bundle = bundle.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", json!([]));
+    bundle.write();
+    let script = r#"
+        before=$(cat /proc/self/mountinfo)
+        "$RUNTIME" --root "$ROOT" run --bundle "$BUNDLE" "$ID" </dev/null
+        [ "$before" = "$(cat /proc/self/mountinfo)" ] && [ -d /proc/1 ] && echo as before
+    "#;
+    let command = Cmd::new("unshare").args(["--mount", "sh", "-c", script]).env("RUNTIME", runtime.program());
+    let command = command.env("ROOT", runtime.root()).env("BUNDLE", bundle.path()).env("ID", OciRuntime::new_id());
+    assert_eq!(command.ok(), "inside\nof the image\nas before");
+    let refused = runtime.run(&bundle.mount("/data", "tmpfs", "tmpfs", &[]));
+    assert!(!refused.succeeded(), "{refused}");
+}
+
 #[test]
 fn a_new_namespace_is_fresh() {
     let runtime = OciRuntime::under_test();
