@@ -85,9 +85,11 @@ impl Engine {
                 .env("XDG_RUNTIME_DIR", self.folder.path())
                 .env("CONTAINERS_STORAGE_CONF", self.folder.join("storage.conf"))
                 .env("CONTAINERS_CONF", self.folder.join("containers.conf")),
-            Owner::Rootless(user) => {
-                user.run(Path::new("podman"), podman).env("CONTAINERS_CONF", user.home().join("containers.conf"))
-            }
+            // The tests' own TMPDIR is closed to this user, and podman unpacks there.
+            Owner::Rootless(user) => user
+                .run(Path::new("podman"), podman)
+                .env("CONTAINERS_CONF", user.home().join("containers.conf"))
+                .env("TMPDIR", user.home()),
             Owner::Docker(daemon) => Cmd::new("docker")
                 .env("HOME", self.folder.path())
                 .env("DOCKER_CONFIG", self.folder.path())
