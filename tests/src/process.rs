@@ -96,6 +96,8 @@ impl Drop for Process {
             let log = self.log();
             let skip = log.lines().count().saturating_sub(100);
             eprintln!("---- the log of `{}`{}", self.line, if skip > 0 { ", its end" } else { "" });
+            // What failed earlier in a long log is told as well.
+            log.lines().take(skip).filter(|line| line.contains("ERROR")).for_each(|line| eprintln!("{line}"));
             log.lines().skip(skip).for_each(|line| eprintln!("{line}"));
             eprintln!("----");
         }
