@@ -2,3 +2,20 @@
 //!
 //! Read and written by `cove`, which asks, and by `cove-runtime`, which watches one container: so nothing here needs a
 //! thread or an async runtime.
+
+mod delete;
+mod error;
+mod file;
+mod id;
+mod lock;
+mod overlay;
+pub mod protocol;
+mod state;
+
+pub use delete::delete;
+pub use error::Error;
+pub use file::Durability;
+pub use id::ContainerId;
+pub use lock::{Alive, Operation};
+pub use overlay::{Overlay, Upper};
+pub use state::{State, Status, boot_id};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::IFlags;
 
-use crate::delete::delete;
+use cove_container::delete;
 use crate::places::Places;
 use crate::{Error, lock, record};
 

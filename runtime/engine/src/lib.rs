@@ -9,7 +9,6 @@ mod catalogue;
 mod changes;
 mod compress;
 pub mod decompress;
-mod delete;
 mod early_writing;
 mod error;
 mod image;

@@ -10,7 +10,7 @@ use cove_oci::{Digest, Platform, Reference, ReferenceDefaults, chain_ids};
 use time::OffsetDateTime;
 
 use crate::catalogue::{Catalogue, ImageRecord, IndexRecord, ReferenceRecord};
-use crate::delete::delete;
+use cove_container::delete;
 use crate::image::Image;
 use crate::index::by_platform;
 use crate::journal::Changes;
