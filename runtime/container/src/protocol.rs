@@ -4,7 +4,6 @@
 //! one end of a pair of sockets as its standard input; everybody else connects to the socket in the run folder.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -258,8 +257,7 @@ impl Connection {
 
     fn receive_with<'a>(&self, buffer: &'a mut [u8], flags: RecvFlags) -> io::Result<Option<Message<'a>>> {
         let length = loop {
-            let mut no_files = [MaybeUninit::uninit(); 0];
-            let mut ancillary = RecvAncillaryBuffer::new(&mut no_files);
+            let mut ancillary = RecvAncillaryBuffer::default();
             match recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
                 Err(Errno::INTR) => {}
                 Err(Errno::CONNRESET) => return Ok(None),
