@@ -68,6 +68,23 @@ pub enum Error {
     /// The store. Docker's first words, for scripts look for them.
     #[error("Error response from daemon: {0}")]
     Store(#[from] cove_engine::Error),
+    /// A container's folder, or its monitor.
+    #[error("Error response from daemon: {0}")]
+    Container(#[from] cove_container::Error),
+    /// A container's monitor refuses something.
+    #[error("Error response from daemon: {0}")]
+    Refused(String),
+    /// The program that starts containers is not there.
+    #[error("cannot start `{}`: {source}\nit belongs beside `cove`; COVE_RUNTIME names another place", path.display())]
+    NoRuntime {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// `--detach-keys`.
+    #[error("invalid detach keys provided: {0:?} is no key: write letters and ctrl-a to ctrl-z, separated by commas")]
+    DetachKeys(String),
     /// A registry, outside of a copy.
     #[error("Error response from daemon: {0}")]
     Remote(#[from] cove_remote::Error),

@@ -4,6 +4,7 @@ mod arguments;
 mod command_line;
 mod commands;
 mod completion;
+mod containers;
 mod context;
 mod error;
 mod field_order;

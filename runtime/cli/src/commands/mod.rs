@@ -7,6 +7,7 @@ mod exec;
 mod features;
 mod kill;
 mod list;
+mod monitor;
 mod pause;
 mod ps;
 mod spec;
@@ -42,6 +43,7 @@ pub(crate) fn call(global: &Global, command: &str, parser: Parser, log: &Log) ->
         "events" => events::events(global, parser),
         "features" => features::features(parser),
         "spec" => spec::spec(parser),
+        "monitor" => monitor::monitor(parser),
         _ => {
             Err(Failed::from(format!("no command is called {command:?}; `cove-runtime --help` tells which there are")))
         }
