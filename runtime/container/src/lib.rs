@@ -2,3 +2,5 @@
 //!
 //! Read and written by `cove`, which asks, and by `cove-runtime`, which watches one container: so nothing here needs a
 //! thread or an async runtime.
+
+pub mod log;
