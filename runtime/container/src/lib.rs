@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod id;
 mod lock;
+pub mod log;
 mod names;
 mod overlay;
 pub mod protocol;
