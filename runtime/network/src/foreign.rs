@@ -1,0 +1,113 @@
+//! The firewall of the host, beside ours.
+//!
+//! A packet goes through the chains of all tables, and one that drops it is enough: what our table accepts, the host's
+//! can still drop. Where dockerd or an administrator works with iptables, the chain in question is `FORWARD` of the table
+//! `ip filter`; dockerd sets its policy to drop where it turned forwarding on. iptables of today is nf_tables
+//! underneath, so two rules are put there over netlink, in exactly the form in which it writes its own: all that comes
+//! from the bridge, and all that goes to it. They may be that wide because our own table drops what is not meant.
+//!
+//! They stand behind the jump to `DOCKER-USER`, where administrators say what docker's users may not; without such a
+//! jump before all others. dockerd leaves them alone, whichever of both is started first: it writes its rules one by
+//! one. Whoever loads a whole set of rules removes them; so every start of a container looks again.
+
+use std::fmt;
+
+use crate::netlink::{Batch, Socket};
+use crate::nftables::{self, Expressions, Rule, Transaction, Verdict};
+use crate::{Error, Networks, firewall};
+
+/// Where iptables-nft has what may be forwarded.
+pub(crate) const TABLE: &str = "filter";
+/// The chain for it.
+pub(crate) const CHAIN: &str = "FORWARD";
+/// Where dockerd leaves room for the administrator.
+const DOCKER_USER: &[u8] = b"DOCKER-USER";
+
+/// What stands in a network's way that Cove does not change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// The host's firewall is the old iptables, and drops what is to be forwarded.
+    LegacyIptables {
+        /// The bridge's interface.
+        interface: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Warning::LegacyIptables { interface } = self;
+        write!(
+            formatter,
+            "the firewall of this machine is `iptables-legacy` and drops what is forwarded, so containers reach nothing; \
+             run `iptables-legacy -I FORWARD -i {interface} -j ACCEPT` and `iptables-legacy -I FORWARD -o {interface} -j \
+             ACCEPT`, or change over to `iptables-nft`"
+        )
+    }
+}
+
+/// Which of the two rules are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Admitted {
+    from: bool,
+    to: bool,
+    /// The handle of the jump behind which they belong.
+    behind: Option<u64>,
+}
+
+/// Has the host's firewall let the packets of a bridge pass, if it does not yet.
+pub(crate) fn admit(networks: &Networks, socket: &mut Socket, interface: &str) -> Result<(), Error> {
+    if is_admitted(&look(socket, interface)?) {
+        return Ok(());
+    }
+    let _lock = networks.lock()?;
+    let found = look(socket, interface)?;
+    if is_admitted(&found) {
+        return Ok(());
+    }
+    let mut transaction = Transaction::new();
+    let mut add = |is_there: bool, build: &dyn Fn(&mut Expressions<'_, '_>)| {
+        let build = |rule: &mut Expressions<'_, '_>| {
+            build(rule);
+            rule.count();
+            rule.decide(Verdict::Accept);
+        };
+        match found.behind {
+            _ if is_there => {}
+            Some(handle) => transaction.insert_rule_behind(TABLE, CHAIN, handle, build),
+            None => transaction.insert_rule(TABLE, CHAIN, build),
+        }
+    };
+    add(found.to, &|rule| rule.goes_through(interface));
+    add(found.from, &|rule| rule.comes_through(interface));
+    match socket.commit(&mut transaction.finish()) {
+        // The chain went meanwhile, and with it what stood in the way.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result.map_err(firewall::failed),
+    }
+}
+
+fn is_admitted(found: &Admitted) -> bool {
+    found.from && found.to
+}
+
+fn look(socket: &mut Socket, interface: &str) -> Result<Admitted, Error> {
+    let mut batch = Batch::default();
+    nftables::list_rules(&mut batch, TABLE, CHAIN);
+    let answer = socket.ask(&mut batch).map_err(firewall::failed)?.pop().unwrap_or_default();
+    if answer.error == libc::ENOENT {
+        return Ok(Admitted { from: true, to: true, behind: None });
+    }
+    Ok(admitted(&nftables::rules(&answer.messages().map_err(firewall::failed)?), interface.as_bytes()))
+}
+
+fn admitted(rules: &[Rule], interface: &[u8]) -> Admitted {
+    let accepts = |rule: &&Rule| rule.accepts && !rule.has_more;
+    let is_ours = |asked: &Option<Vec<u8>>| asked.as_deref() == Some(interface);
+    let from = |rule: &Rule| is_ours(&rule.comes_through) && rule.goes_through.is_none();
+    let to = |rule: &Rule| is_ours(&rule.goes_through) && rule.comes_through.is_none();
+    Admitted {
+        from: rules.iter().filter(accepts).any(from),
+        to: rules.iter().filter(accepts).any(to),
+        behind: rules.iter().find(|rule| rule.jumps_to.as_deref() == Some(DOCKER_USER)).map(|rule| rule.handle),
+    }
+}
