@@ -463,10 +463,7 @@ fn holder(folder: &Path, name: &str) -> Option<ContainerId> {
 /// Docker's rule for names.
 fn is_name(name: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    name.len() > 1
-        && name.len() < 250
-        && name.as_bytes()[0].is_ascii_alphanumeric()
-        && name.bytes().all(is_inner)
+    name.len() > 1 && name.len() < 250 && name.as_bytes()[0].is_ascii_alphanumeric() && name.bytes().all(is_inner)
 }
 
 fn names_in(folder: &Path) -> Result<Vec<String>, Error> {

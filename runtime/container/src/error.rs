@@ -27,9 +27,7 @@ pub enum Error {
         id: String,
     },
     /// A record that cannot be read.
-    #[error(
-        "the record `{path}` is damaged: {reason}\nmove its folder away to go on without that container"
-    )]
+    #[error("the record `{path}` is damaged: {reason}\nmove its folder away to go on without that container")]
     BrokenRecord {
         /// Of the record.
         path: PathBuf,
@@ -47,7 +45,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The monitor has said something that nobody understands, or nothing.
-    #[error("the monitor of the container has broken off: {0}\nrun the command again: it puts right what the monitor has left")]
+    #[error(
+        "the monitor of the container has broken off: {0}\nrun the command again: it puts right what the monitor has left"
+    )]
     Monitor(std::io::Error),
     /// The monitor refuses what it was asked.
     #[error("{0}")]

@@ -71,8 +71,7 @@ impl Overlay<'_> {
 
     /// All folders in one option, for older kernels.
     fn set_lower_as_list(&self, context: &OwnedFd) -> Result<(), Errno> {
-        let escaped =
-            |folder: &PathBuf| folder.as_os_str().to_string_lossy().replace('\\', "\\\\").replace(':', "\\:");
+        let escaped = |folder: &PathBuf| folder.as_os_str().to_string_lossy().replace('\\', "\\\\").replace(':', "\\:");
         let list: Vec<String> = self.lower.iter().rev().map(escaped).collect();
         fsconfig_set_string(context.as_fd(), "lowerdir", list.join(":"))
     }

@@ -1,12 +1,13 @@
 //! What a container was made to be.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::config::{Config, HostConfig, MountPoint};
+use crate::config::{Config, EndpointSettings, HostConfig, MountPoint};
 use crate::{ContainerId, Error};
 
 /// What a container was made to be. Only its name and what `update` changes are ever written again.
@@ -35,6 +36,9 @@ pub struct Record {
     pub config: Config,
     /// Docker's `HostConfig`: how it is to run here.
     pub host_config: HostConfig,
+    /// What was asked for its place in a network, by the network's name.
+    #[serde(default)]
+    pub endpoints: BTreeMap<String, EndpointSettings>,
 }
 
 impl Record {

@@ -34,14 +34,7 @@ pub(crate) enum Awaited {
 
 impl Client {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self {
-            connection,
-            attached: None,
-            waits_for: None,
-            backlog: VecDeque::new(),
-            backlog_bytes: 0,
-            is_gone: false,
-        }
+        Self { connection, attached: None, waits_for: None, backlog: VecDeque::new(), backlog_bytes: 0, is_gone: false }
     }
 
     /// Says something; who does not listen is gone.

@@ -20,6 +20,18 @@ pub enum Error {
     /// Records, locks and folders.
     #[error(transparent)]
     Container(#[from] cove_container::Error),
+    /// Its network.
+    #[error(transparent)]
+    Network(#[from] cove_network::Error),
+    /// The container whose namespace it is to be in does not run.
+    #[error("cannot join network of a non running container: {0}\nstart that container first")]
+    JoinsStopped(ContainerId),
+    /// A port that is none.
+    #[error("`{0}` is no port: write `80`, `80/udp` or `8000-8010`")]
+    PortBinding(String),
+    /// An address that is none.
+    #[error("invalid IP address: {0}")]
+    Address(String),
     /// The log of its output.
     #[error(transparent)]
     Log(#[from] cove_container::log::LogError),

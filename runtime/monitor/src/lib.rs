@@ -9,6 +9,8 @@ mod clients;
 mod error;
 mod listener;
 mod monitor;
+mod names;
+mod network;
 mod process;
 mod restart;
 mod runtime;
@@ -31,7 +33,10 @@ pub use error::Error;
 pub fn run(root: &Path, run: &Path, id: ContainerId) -> Result<(), Error> {
     let starter = process::become_monitor()?;
     let container = Containers::new(root, run).get(&id);
-    let begun = container.ok_or(Error::Gone(id)).and_then(monitor::Monitor::new);
+    let begun = container.ok_or(Error::Gone(id)).and_then(|container| {
+        let places = network::Places { root, run };
+        monitor::Monitor::new(&places, container)
+    });
     match begun {
         Ok(monitor) => monitor.run(root, run, starter),
         Err(error) => {

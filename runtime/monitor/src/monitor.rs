@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 use crate::Error;
 use crate::clients::{Awaited, Client};
 use crate::listener::Listener;
+use crate::network::Places;
 use crate::restart::Restarts;
 use crate::setup::{Setup, Started};
 use crate::streams::Streams;
@@ -75,7 +76,7 @@ enum Source {
 
 impl Monitor {
     /// Takes the container's lock, and everything that it needs for life.
-    pub(crate) fn new(container: Container) -> Result<Self, Error> {
+    pub(crate) fn new(places: &Places<'_>, container: Container) -> Result<Self, Error> {
         container.make_run_folder()?;
         let alive = container.take_alive()?.ok_or_else(|| Error::Running(container.id().clone()))?;
         let signals = Signals::hold().map_err(|error| Error::Runtime { text: error.to_string(), code: 125 })?;
@@ -83,7 +84,7 @@ impl Monitor {
         let before = container.written_state()?;
         let listener = Listener::at(&container.socket())?;
         let log = crate::setup::open_log(&container, &record)?;
-        let setup = Setup::new(&container, &record)?;
+        let setup = Setup::new(places, &container, &record)?;
         let state = State { error: String::new(), oom_killed: false, stopped_by_user: false, ..before };
         Ok(Self {
             container,

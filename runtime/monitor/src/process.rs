@@ -14,7 +14,8 @@ use crate::Error;
 /// Takes the connection of whoever asks from standard input, and lets go of everything else of theirs: terminal, session,
 /// working folder and mounts.
 pub(crate) fn become_monitor() -> Result<Connection, Error> {
-    let starter = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(Error::system("take the connection"))?;
+    let starter =
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(Error::system("take the connection"))?;
     let nothing = File::options().read(true).write(true).open("/dev/null").map_err(Error::system("open /dev/null"))?;
     let nothing = OwnedFd::from(nothing);
     rustix::stdio::dup2_stdin(&nothing).map_err(Error::system("let go of the standard streams"))?;

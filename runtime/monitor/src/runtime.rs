@@ -106,10 +106,9 @@ impl Runtime {
 
     fn call(&self, mut command: Command) -> Result<(), Error> {
         let _ = File::create(self.log());
-        let status = command.status().map_err(|source| Error::NoRuntime {
-            program: self.program.display().to_string(),
-            source,
-        })?;
+        let status = command
+            .status()
+            .map_err(|source| Error::NoRuntime { program: self.program.display().to_string(), source })?;
         if status.success() {
             return Ok(());
         }

@@ -11,6 +11,8 @@ use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, un
 use rustix::process::Pid;
 
 use crate::Error;
+use crate::names::NameFiles;
+use crate::network::{Network, Places};
 use crate::runtime::{Runtime, Stdio3};
 use crate::streams::{ConsoleSocket, Streams};
 
@@ -18,6 +20,8 @@ use crate::streams::{ConsoleSocket, Streams};
 pub(crate) struct Setup {
     runtime: Runtime,
     root: PathBuf,
+    places: (PathBuf, PathBuf),
+    network: Network,
 }
 
 /// A process that waits to be let go.
@@ -38,11 +42,12 @@ pub(crate) fn open_log(container: &Container, record: &Record) -> Result<Option<
 
 impl Setup {
     /// Mounts the container's files.
-    pub(crate) fn new(container: &Container, record: &Record) -> Result<Self, Error> {
+    pub(crate) fn new(places: &Places<'_>, container: &Container, record: &Record) -> Result<Self, Error> {
         let runtime = Runtime::new(&record.host_config.runtime, container.run_folder(), container.id().as_str());
         let root = container.run_folder().join("rootfs");
         mount_root(container, record, &root)?;
-        Ok(Self { runtime, root })
+        let places = (places.root.to_owned(), places.run.to_owned());
+        Ok(Self { runtime, root, places, network: Network::default() })
     }
 
     /// Makes the container; its first process waits.
@@ -60,8 +65,10 @@ impl Setup {
     }
 
     fn make(&mut self, container: &Container, record: &Record, size: Option<(u16, u16)>) -> Result<Started, Error> {
-        crate::spec_stub::write(self.runtime.bundle(), &self.root, record)?;
-        let _ = container;
+        let (network, namespace) = Network::set_up(&self.places(), container, record)?;
+        self.network = network;
+        let files = NameFiles::write(container, record, self.network.address())?;
+        crate::spec_stub::write(self.runtime.bundle(), &self.root, record, &namespace, &files)?;
         if record.config.tty {
             let console = ConsoleSocket::at(self.runtime.bundle().join("console"))?;
             let nothing = Stdio3 { stdin: None, stdout: None, stderr: None };
@@ -104,6 +111,12 @@ impl Setup {
     /// Takes back what a start has made, but for the container's files.
     pub(crate) fn clean_up(&mut self) {
         self.delete();
+        let (root, run) = &self.places;
+        self.network.take_down(&Places { root, run });
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places { root: &self.places.0, run: &self.places.1 }
     }
 
     /// Lets go of the container's files.
@@ -115,8 +128,7 @@ impl Setup {
 fn mount_root(container: &Container, record: &Record, root: &Path) -> Result<(), Error> {
     let (changes, work) = (container.changes(), container.work());
     let upper = Upper { changes: &changes, work: &work, volatile: container.is_removed_at_end() };
-    let overlay =
-        Overlay { lower: &record.layers, upper: Some(upper), user_attributes: record.user_attributes };
+    let overlay = Overlay { lower: &record.layers, upper: Some(upper), user_attributes: record.user_attributes };
     let mount = overlay.mount(MountAttrFlags::empty()).map_err(Error::Overlay)?;
     let _ = std::fs::create_dir(root);
     attach(mount.as_fd(), root).map_err(Error::Overlay)

@@ -50,8 +50,7 @@ impl Streams {
         } else {
             (None, None)
         };
-        let streams =
-            Self { stdin, stdout: Some(stdout.into()), stderr: Some(stderr.into()), ..Self::default() };
+        let streams = Self { stdin, stdout: Some(stdout.into()), stderr: Some(stderr.into()), ..Self::default() };
         Ok((streams, Stdio3 { stdin: their_stdin, stdout: Some(their_stdout), stderr: Some(their_stderr) }))
     }
 

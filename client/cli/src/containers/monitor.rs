@@ -89,7 +89,11 @@ fn end_leftovers(container: &Container) {
     };
     let Some(program) = program else { return };
     let mut command = Command::new(program);
-    command.arg("--root").arg(container.run_folder().join("runtime")).args(["delete", "--force", container.id().as_str()]);
+    command.arg("--root").arg(container.run_folder().join("runtime")).args([
+        "delete",
+        "--force",
+        container.id().as_str(),
+    ]);
     // After a start of the machine there is nothing to end, and a runtime says so.
     let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }

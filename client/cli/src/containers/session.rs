@@ -21,8 +21,21 @@ const OWN_SIGNALS: [i32; 6] =
 
 /// Signals that can be passed on. Faults are left out: they would be this program's own.
 const PASSED_ON: [i32; 16] = [
-    libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGCONT,
-    libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGIO, libc::SIGPROF, libc::SIGVTALRM, libc::SIGXCPU,
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGCONT,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGIO,
+    libc::SIGPROF,
+    libc::SIGVTALRM,
+    libc::SIGXCPU,
     libc::SIGXFSZ,
 ];
 
@@ -165,11 +178,7 @@ impl Outgoing<'_> {
 }
 
 /// One message; what it means for the session's end.
-fn hear(
-    connection: &Connection,
-    buffer: &mut [u8],
-    on_start: &mut impl FnMut(),
-) -> Result<Option<Outcome>, Error> {
+fn hear(connection: &Connection, buffer: &mut [u8], on_start: &mut impl FnMut()) -> Result<Option<Outcome>, Error> {
     let message = match connection.try_receive(buffer) {
         Ok(Some(message)) => message,
         Ok(None) => return Ok(Some(Outcome::Lost)),
