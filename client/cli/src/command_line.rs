@@ -100,7 +100,7 @@ fn group_without_command(matches: &clap::ArgMatches, command: &Command) -> Optio
 }
 
 /// Turns every switch into an option whose value may be left out, and lets values begin with a dash.
-fn with_switches(command: Command) -> Command {
+pub fn with_switches(command: Command) -> Command {
     let command = command.args_override_self(true).mut_args(|arg| {
         if arg.is_positional() || matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
             return arg;

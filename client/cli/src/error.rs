@@ -82,6 +82,33 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// What a container is asked to be.
+    #[error(transparent)]
+    ContainerOptions(#[from] crate::options::OptionError),
+    /// `--cidfile` names a file that is there.
+    #[error(
+        "container ID file found, make sure the other container isn't running or delete {}", .0.display()
+    )]
+    IdFile(PathBuf),
+    /// `--cidfile` cannot be made.
+    #[error("failed to create the container ID file: open {}: {source}", path.display())]
+    NewIdFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A command that makes a container has failed before the container's process ran.
+    #[error("{0}")]
+    NotRun(Box<Error>),
+    /// The container's process could not be started, or has ended: the status to end with, if any words with them.
+    #[error("{text}")]
+    Ended {
+        /// What is said on stderr; empty: nothing.
+        text: String,
+        /// The status.
+        status: u8,
+    },
     /// `--detach-keys`.
     #[error("invalid detach keys provided: {0:?} is no key: write letters and ctrl-a to ctrl-z, separated by commas")]
     DetachKeys(String),
@@ -160,7 +187,8 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Error::Interrupted { signal } => 128 + signal,
-            Error::DaemonOption(_) | Error::LogLevel(_) => 125,
+            Error::DaemonOption(_) | Error::LogLevel(_) | Error::NotRun(_) => 125,
+            Error::Ended { status, .. } => *status,
             _ => 1,
         }
     }
@@ -174,6 +202,8 @@ impl Error {
     pub fn text(&self) -> Option<String> {
         match self {
             Error::Interrupted { .. } | Error::Told => None,
+            Error::Ended { text, .. } if text.is_empty() => None,
+            Error::NotRun(error) => error.text(),
             // Whoever read our output has gone: that is no failure of ours to talk about.
             Error::Io(error) | Error::Format(FormatError::Output(error))
                 if error.kind() == io::ErrorKind::BrokenPipe =>

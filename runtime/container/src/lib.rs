@@ -3,6 +3,7 @@
 //! Read and written by `cove`, which asks, and by `cove-runtime`, which watches one container: so nothing here needs a
 //! thread or an async runtime.
 
+pub mod check;
 pub mod config;
 mod containers;
 mod delete;
@@ -11,6 +12,7 @@ mod file;
 mod id;
 mod lock;
 pub mod log;
+pub mod mounts;
 mod names;
 mod overlay;
 pub mod protocol;

@@ -1,6 +1,7 @@
 //! The command line: clap structures only, with docker's names, aliases and descriptions. What they mean is for
 //! `commands`; how help and usage errors look is for `help` and `usage`.
 
+mod container;
 mod image;
 mod registry;
 mod system;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use container::{ContainerOptions, Create, Run};
 pub use image::{
     History, Images, Import, Inspect, InspectImage, Load, Mount, Prune, Remove, Save, Tag as TagImage, Unmount,
 };
@@ -83,6 +85,8 @@ impl Global {
 /// The commands at the top.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Run(Run),
+    Create(Create),
     Pull(Pull),
     Push(Push),
     Images(Images),

@@ -1,0 +1,3 @@
+//! Commands on containers, one file each.
+
+pub mod run;
