@@ -3,4 +3,6 @@
 //! Read and written by `cove`, which asks, and by `cove-runtime`, which watches one container: so nothing here needs a
 //! thread or an async runtime.
 
+pub mod check;
 pub mod config;
+pub mod mounts;
