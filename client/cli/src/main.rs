@@ -13,6 +13,7 @@ mod format;
 mod help;
 mod inspection;
 mod listing;
+#[allow(dead_code)] // until `run` and `create` are wired in
 mod options;
 mod printer;
 mod progress;

@@ -1,6 +1,7 @@
 //! The command line: clap structures only, with docker's names, aliases and descriptions. What they mean is for
 //! `commands`; how help and usage errors look is for `help` and `usage`.
 
+#[allow(dead_code)] // until `run` and `create` are wired in
 mod container;
 mod image;
 mod registry;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+#[allow(unused_imports)] // until `run` and `create` are wired in
 pub use container::{ContainerOptions, Create, Run};
 pub use image::{
     History, Images, Import, Inspect, InspectImage, Load, Mount, Prune, Remove, Save, Tag as TagImage, Unmount,

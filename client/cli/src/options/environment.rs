@@ -52,3 +52,10 @@ fn read(
     }
     Ok(())
 }
+
+/// Of several values of one name only the last.
+pub fn last_of_each(values: &[String]) -> Vec<String> {
+    let name = |value: &String| value.split('=').next().unwrap_or_default().to_owned();
+    let is_last = |at: usize| values[at + 1..].iter().all(|later| name(later) != name(&values[at]));
+    (0..values.len()).filter(|at| is_last(*at)).map(|at| values[at].clone()).collect()
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cove_container::check::{Kernel, check};
+use cove_container::check::{Kernel, check, check_name};
 use cove_container::config::{
     Config, EndpointSettings, HealthConfig, HostConfig, IpcMode, LogConfig, NetworkMode, RestartCondition,
     RestartPolicy,
@@ -67,6 +67,9 @@ impl Create {
         let (mut config, mut host_config) = self.options.configs(&self.words)?;
         network::endpoints(&self.options)?;
         self.platform()?;
+        if let Some(name) = self.name.as_deref().filter(|name| !name.is_empty()) {
+            check_name(name)?;
+        }
         if let Err(error) = self.image().parse::<Reference>() {
             return Err(OptionError::Reference(error));
         }
@@ -137,8 +140,8 @@ impl ContainerOptions {
         let (exposed_ports, port_bindings) = ports::ports(&self.publish, &self.expose)?;
         let devices = self.device.iter().map(|text| device(text)).collect::<Result<_, _>>()?;
         let here = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-        let env = environment::lines(&self.env_file, &self.env, here)?;
-        let labels = environment::lines(&self.label_file, &self.label, |_| Some(String::new()))?;
+        let env = environment::lines(&self.env_file, &environment::last_of_each(&self.env), here)?;
+        let labels = environment::lines(&self.label_file, &self.label, |_| None)?;
         let text = |option: &Option<String>| option.clone().unwrap_or_default();
         let mode = |option, kind| move |_| OptionError::Mode(option, kind);
         let pid_mode = text(&self.pid).parse().map_err(mode("--pid", "PID"))?;

@@ -14,7 +14,7 @@ pub use security::{Security, security};
 
 use thiserror::Error;
 
-use crate::config::{CgroupnsMode, Config, HostConfig, RestartCondition};
+use crate::config::{CgroupnsMode, Config, HostConfig, IpcMode, NetworkMode, PidMode, RestartCondition};
 use crate::mounts::MountError;
 
 /// Paths in a container that say too much about the host.
@@ -33,10 +33,23 @@ pub const MASKED_PATHS: [&str; 10] = [
 /// Paths in a container through which the host could be changed.
 pub const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Refuses what is no name of a container.
+pub fn check_name(name: &str) -> Result<(), CheckError> {
+    let letters = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.' | '-');
+    let bare = name.strip_prefix('/').unwrap_or(name);
+    let starts_well = bare.starts_with(|letter: char| letter.is_ascii_alphanumeric());
+    match bare.len() > 1 && starts_well && bare.chars().all(letters) {
+        true => Ok(()),
+        false => Err(CheckError::Name(name.to_owned())),
+    }
+}
+
 /// Why a container cannot be made, in the words of docker's daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[allow(missing_docs)] // each is its text
 pub enum CheckError {
+    #[error("Invalid container name ({0}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    Name(String),
     #[error("the working directory '{0}' is invalid, it needs to be an absolute path")]
     WorkingDir(String),
     #[error("Invalid signal: {0}")]
@@ -123,7 +136,10 @@ pub fn check(config: &mut Config, host: &mut HostConfig, kernel: &Kernel) -> Res
     }
     security(&host.security_opt)?;
     crate::mounts::requested(config, host)?;
-    complete(host, kernel);
+    for text in &host.volumes_from {
+        crate::mounts::volumes_from(text)?;
+    }
+    complete(config, host, kernel);
     Ok(warnings)
 }
 
@@ -220,7 +236,18 @@ fn is_mode_option(option: &str) -> bool {
 }
 
 /// What docker's daemon writes into the record where nothing was asked for.
-fn complete(host: &mut HostConfig, kernel: &Kernel) {
+fn complete(config: &mut Config, host: &mut HostConfig, kernel: &Kernel) {
+    if host.network_mode == NetworkMode::Host && config.hostname.is_empty() {
+        config.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    }
+    host.pids_limit = host.pids_limit.filter(|limit| *limit > 0);
+    // What sees the host's processes cannot be kept apart from them by labels.
+    if host.privileged || host.ipc_mode == IpcMode::Host || host.pid_mode == PidMode::Host {
+        let disable = "label=disable".to_owned();
+        if !host.security_opt.contains(&disable) {
+            host.security_opt.push(disable);
+        }
+    }
     if host.cgroupns_mode == CgroupnsMode::Default {
         host.cgroupns_mode = match kernel.cgroup_version() {
             CgroupVersion::One => CgroupnsMode::Host,
