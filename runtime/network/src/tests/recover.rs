@@ -31,7 +31,7 @@ fn what_dead_containers_left_is_swept_and_nothing_else() {
     assert_eq!(lab.networks.sweep(&is_alive).unwrap(), 0);
     assert_eq!((count(firewall::Map::Ports), count(firewall::Map::Addresses)), (2, 0));
     let left = lab.networks.endpoints("bridge").unwrap();
-    assert_eq!(left, [alive.endpoint.clone()]);
+    assert_eq!(left, std::slice::from_ref(&alive.endpoint));
     let expected = format!("{} hears {OUTSIDE}", alive.endpoint.address);
     assert_eq!(outside.ask(HOST, 8081).unwrap(), expected);
     assert_eq!(ask_udp(&outside.udp(), HOST, 8081).unwrap(), expected);
