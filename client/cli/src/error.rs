@@ -109,6 +109,26 @@ pub enum Error {
         /// The status.
         status: u8,
     },
+    /// The log of a container.
+    #[error("Error response from daemon: {0}")]
+    Log(#[from] cove_container::log::LogError),
+    /// The networks of containers.
+    #[error("Error response from daemon: {0}")]
+    Network(#[from] cove_network::Error),
+    /// A signal that is none.
+    #[error("invalid signal: {0}: write a name such as TERM, or a number")]
+    Signal(String),
+    /// A container that runs is to be removed, in docker's words.
+    #[error(
+        "Error response from daemon: cannot remove container \"/{name}\": container is {status}: {}",
+        removal_advice(*status)
+    )]
+    InUse {
+        /// As the user named it.
+        name: String,
+        /// What it does.
+        status: cove_container::Status,
+    },
     /// `--detach-keys`.
     #[error("invalid detach keys provided: {0:?} is no key: write letters and ctrl-a to ctrl-z, separated by commas")]
     DetachKeys(String),
@@ -212,6 +232,13 @@ impl Error {
             }
             error => Some(chain(error)),
         }
+    }
+}
+
+fn removal_advice(status: cove_container::Status) -> &'static str {
+    match status {
+        cove_container::Status::Paused => "unpause and then stop the container before removing or force remove",
+        _ => "stop the container before removing or force remove",
     }
 }
 

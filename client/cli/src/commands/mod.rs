@@ -33,8 +33,21 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
     let Some(command) = cove.command else { return version::short(context) };
     match command {
         Command::Completion(arguments) => completion::run(context, &arguments),
+        Command::Container { command } => command.map_or(Ok(()), |command| container::run_command(context, command)),
+        Command::Attach(arguments) => container::attach::run(context, &arguments),
         Command::Create(arguments) => container::run::create(context, &arguments),
+        Command::Kill(arguments) => container::kill::run(context, &arguments),
+        Command::Logs(arguments) => container::logs::run(context, &arguments),
+        Command::Pause(arguments) => container::pause::pause(context, &arguments),
+        Command::Ps(arguments) => container::list::run(context, &arguments),
+        Command::Rename(arguments) => container::rename::run(context, &arguments),
+        Command::Restart(arguments) => container::stop::restart(context, &arguments),
+        Command::Rm(arguments) => container::remove::run(context, &arguments),
         Command::Run(arguments) => container::run::run(context, &arguments),
+        Command::Start(arguments) => container::start::run(context, &arguments),
+        Command::Stop(arguments) => container::stop::run(context, &arguments),
+        Command::Unpause(arguments) => container::pause::unpause(context, &arguments),
+        Command::Wait(arguments) => container::wait::run(context, &arguments),
         Command::History(arguments) => history::run(context, &arguments),
         Command::Image { command } => command.map_or(Ok(()), |command| image(context, command)),
         Command::Images(arguments) => images::run(context, &arguments),
@@ -60,11 +73,24 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
 /// Whether a command works in the store: without root it then has to run inside a user namespace.
 pub fn needs_store(cove: &Cove) -> bool {
     match &cove.command {
+        Some(Command::Container { command }) => command.is_some(),
         Some(Command::Image { command }) => command.is_some(),
         Some(Command::System { command }) => command.is_some(),
         Some(
-            Command::Create(_)
+            Command::Attach(_)
+            | Command::Create(_)
             | Command::History(_)
+            | Command::Kill(_)
+            | Command::Logs(_)
+            | Command::Pause(_)
+            | Command::Ps(_)
+            | Command::Rename(_)
+            | Command::Restart(_)
+            | Command::Rm(_)
+            | Command::Start(_)
+            | Command::Stop(_)
+            | Command::Unpause(_)
+            | Command::Wait(_)
             | Command::Images(_)
             | Command::Import(_)
             | Command::Info(_)
