@@ -17,6 +17,7 @@ mod names;
 mod overlay;
 pub mod protocol;
 mod record;
+pub mod spec;
 mod state;
 
 pub use containers::{Container, Containers};
@@ -28,3 +29,4 @@ pub use lock::{Alive, Operation};
 pub use overlay::{Overlay, Upper};
 pub use record::{Record, RootFolder};
 pub use state::{State, Status, boot_id};
+
