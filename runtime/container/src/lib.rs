@@ -29,4 +29,3 @@ pub use lock::{Alive, Operation};
 pub use overlay::{Overlay, Upper};
 pub use record::{Record, RootFolder};
 pub use state::{State, Status, boot_id};
-

@@ -51,6 +51,11 @@ impl HostResolver {
         resolver
     }
 
+    /// That of the machine; without a file there is nobody to ask.
+    pub fn read() -> Self {
+        Self::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+    }
+
     /// The addresses to ask: those of `--dns`, or the host's. A server on an interface that is not there is left out;
     /// one that cannot be asked would only cost time.
     pub fn addresses(&self, options: &DnsOptions) -> Vec<SocketAddr> {
