@@ -109,6 +109,9 @@ pub enum Error {
         /// The status.
         status: u8,
     },
+    /// Who a process is to run as, or what it is to be.
+    #[error("Error response from daemon: {0}")]
+    Spec(#[from] cove_container::spec::SpecError),
     /// The log of a container.
     #[error("Error response from daemon: {0}")]
     Log(#[from] cove_container::log::LogError),

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use cove_container::check::Kernel;
+use cove_container::check::{Kernel, bounding_set};
 use cove_container::config::{IpcMode, MountKind, PidMode};
 use cove_container::spec::{Bind, Facts, Rootless, build, identity};
 use cove_container::{ContainerId, Record};
@@ -109,14 +109,6 @@ fn default_profile(granted: &[String]) -> Option<Box<RawValue>> {
         granted.iter().any(|name| name.strip_prefix("CAP_").is_some_and(|name| capability.to_string() == name))
     };
     serde_json::value::to_raw_value(&cove_launcher::seccomp::default_profile(has)).ok()
-}
-
-/// Which capabilities this process may give away, by their numbers.
-fn bounding_set() -> Vec<bool> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let bits = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
-    (0..64).map(|number| bits >> number & 1 == 1).collect()
 }
 
 /// Whether other ids than our own are mapped here.

@@ -1,5 +1,7 @@
 //! Arguments of the commands about containers that are there already.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::filter::Filter;
@@ -141,6 +143,40 @@ pub struct Logs {
     pub until: Option<String>,
     #[arg(value_name = "CONTAINER")]
     pub container: String,
+}
+
+/// Execute a command in a running container
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Detached mode: run command in the background
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "string")]
+    pub detach_keys: Option<String>,
+    /// Set environment variables
+    #[arg(short, long, value_name = "list")]
+    pub env: Vec<String>,
+    /// Read in a file of environment variables
+    #[arg(long, value_name = "list")]
+    pub env_file: Vec<PathBuf>,
+    /// Keep STDIN open even if not attached
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give extended privileges to the command
+    #[arg(long)]
+    pub privileged: bool,
+    /// Allocate a pseudo-TTY
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Username or UID (format: "<name|uid>[:<group|gid>]")
+    #[arg(short, long, value_name = "string")]
+    pub user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "string")]
+    pub workdir: Option<String>,
+    #[arg(required = true, trailing_var_arg = true, num_args = 2.., value_name = "CONTAINER COMMAND [ARG...]")]
+    pub words: Vec<String>,
 }
 
 /// List port mappings or a specific mapping for the container

@@ -18,7 +18,7 @@ pub use image::{
     History, Images, Import, Inspect, InspectImage, Load, Mount, Prune, Remove, Save, Tag as TagImage, Unmount,
 };
 pub use life::{
-    AttachTo, Kill, ListContainers, Logs, Pause, RemoveContainers, Rename, Restart, Start, Stop, Unpause, Wait,
+    AttachTo, Exec, Kill, ListContainers, Logs, Pause, RemoveContainers, Rename, Restart, Start, Stop, Unpause, Wait,
 };
 pub use registry::{InspectManifest, Login, Logout, ProgressStyle, Pull, Push, Search};
 pub use system::{Completion, DiskUsage, Info, Shell, SystemPrune, Version};
@@ -95,6 +95,7 @@ pub enum Command {
     Ps(ListContainers),
     Attach(AttachTo),
     Create(Create),
+    Exec(Exec),
     Kill(Kill),
     Logs(Logs),
     Pause(Pause),
@@ -148,6 +149,7 @@ pub enum Command {
 pub enum ContainerCommand {
     Attach(AttachTo),
     Create(Create),
+    Exec(Exec),
     Kill(Kill),
     Logs(Logs),
     #[command(visible_aliases = ["list", "ps"])]
