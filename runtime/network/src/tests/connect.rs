@@ -228,7 +228,7 @@ fn a_namespace_that_cannot_be_connected_keeps_no_address() {
     let lab = Lab::new();
     let space = Space::empty();
     let connect = |name| lab.networks.connect(space.descriptor().as_fd(), &named(name), &everybody_lives);
-    space.within(|| run("ip link add eth0 type dummy"));
+    space.within(|| run("ip link add eth0 type bridge"));
     let error = connect("one").unwrap_err();
     assert!(matches!(error, Error::Kernel { .. }), "{error}");
     assert_eq!(lab.networks.endpoints("bridge").unwrap(), []);
