@@ -31,7 +31,7 @@ const DESTINATIONS: i32 = -100;
 /// That of address translation of sources.
 const SOURCES: i32 = 100;
 /// That of filters.
-const FILTER: i32 = 0;
+pub(crate) const FILTER: i32 = 0;
 
 /// A map of published ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,19 +112,17 @@ impl Networks {
     pub(crate) fn prepare_firewall(&self, bridge: &Bridge) -> Result<Vec<Warning>, Error> {
         let mut socket = self.filter()?;
         let comment = comment(bridge);
-        let (found, has_forward) = look(&mut socket, bridge)?;
+        let found = look(&mut socket, bridge)?;
         if !found.is_some_and(|found| nftables::has_comment(&found, &comment)) {
             self.make_table(&mut socket, bridge, &comment)?;
         }
-        if has_forward {
-            foreign::admit(self, &mut socket, &bridge.interface)?;
-        }
+        foreign::admit(self, &mut socket, &bridge.interface)?;
         Ok(legacy::look(&bridge.interface).into_iter().collect())
     }
 
     fn make_table(&self, socket: &mut Socket, bridge: &Bridge, comment: &str) -> Result<(), Error> {
         let _lock = self.lock()?;
-        let (found, _) = look(socket, bridge)?;
+        let found = look(socket, bridge)?;
         let table = &bridge.interface;
         let mut transaction = Transaction::new();
         match found {
@@ -140,16 +138,12 @@ impl Networks {
     }
 }
 
-/// The network's table, if there is one, and whether the host has a chain of iptables-nft through which packets must go
-/// too.
-fn look(socket: &mut Socket, bridge: &Bridge) -> Result<(Option<Vec<u8>>, bool), Error> {
+/// The network's table, if there is one.
+fn look(socket: &mut Socket, bridge: &Bridge) -> Result<Option<Vec<u8>>, Error> {
     let mut batch = Batch::default();
     nftables::get_table(&mut batch, &bridge.interface);
-    nftables::get_chain(&mut batch, foreign::TABLE, foreign::CHAIN);
-    let mut answers = socket.ask(&mut batch).map_err(failed)?;
-    let chain = answers.pop().unwrap_or_default().found().map_err(failed)?;
-    let table = answers.pop().unwrap_or_default().found().map_err(failed)?;
-    Ok((table, chain.is_some()))
+    let answer = socket.ask(&mut batch).map_err(failed)?.pop().unwrap_or_default();
+    answer.found().map_err(failed)
 }
 
 fn comment(bridge: &Bridge) -> String {
@@ -166,7 +160,7 @@ pub(crate) fn publish(transaction: &mut Transaction, table: &str, ports: &[Bindi
 /// Writes the table.
 fn add(transaction: &mut Transaction, bridge: &Bridge, comment: &str) {
     let (table, interface) = (bridge.interface.as_str(), bridge.interface.as_str());
-    transaction.add_table(table, comment);
+    transaction.add_table(table, Some(comment));
     for (id, map) in (1..).zip(Map::ALL) {
         transaction.add_map(table, map.name(), &map.shape(), id);
     }
