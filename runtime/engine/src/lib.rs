@@ -30,6 +30,7 @@ mod remove;
 mod seal;
 mod send;
 mod store;
+mod snapshot;
 pub mod tar;
 pub mod unpack;
 mod uploads;
@@ -44,6 +45,9 @@ pub use receive::{ReceiveOptions, Receiver};
 pub use remove::{LabelFilter, PruneFilter, Pruned, RemoveOptions, Removed};
 pub use seal::Sealed;
 pub use send::Sender;
+pub use snapshot::{
+    Change, ChangeKind, LayerWritten, SnapshotError, SnapshotOptions, diff, write_layer, write_tree,
+};
 pub use store::{Found, Store};
 
 /// How this process can unpack. What its mounts will need is known to the store.
