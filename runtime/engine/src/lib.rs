@@ -7,6 +7,7 @@ mod abilities;
 pub mod archive;
 mod catalogue;
 mod changes;
+mod commit;
 mod compress;
 pub mod decompress;
 mod delete;
@@ -36,6 +37,8 @@ pub mod unpack;
 mod uploads;
 pub mod user_namespace;
 
+pub use changes::apply_changes;
+pub use commit::CommitRequest;
 pub use compress::{Compressed, compress};
 pub use error::Error;
 pub use image::{Image, Layer};
@@ -46,7 +49,7 @@ pub use remove::{LabelFilter, PruneFilter, Pruned, RemoveOptions, Removed};
 pub use seal::Sealed;
 pub use send::Sender;
 pub use snapshot::{
-    Change, ChangeKind, LayerWritten, SnapshotError, SnapshotOptions, diff, write_layer, write_tree,
+    Change, ChangeKind, LayerWritten, RootBefore, SnapshotError, SnapshotOptions, diff, write_layer, write_tree,
 };
 pub use store::{Found, Store};
 

@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use super::emit::Emitter;
 use super::node::Node;
 use super::upper::{Made, Upper};
-use super::{SnapshotError, SnapshotOptions, absolute, failed, joined};
+use super::{RootBefore, SnapshotError, SnapshotOptions, absolute, failed, joined};
 use crate::unpack::OverlayXattr;
 use crate::unpack::below::Found;
 
@@ -38,9 +38,7 @@ pub fn write_layer(
         emitter: Emitter::new(out, Some(options.overlay), true),
         levels: Vec::new(),
     };
-    if let Some(root) = &options.root {
-        writing.root(upper, root)?;
-    }
+    writing.root(upper, &options.root)?;
     writing.run()?;
     let entries = writing.emitter.entries;
     writing.emitter.finish()?;
@@ -68,17 +66,22 @@ struct Writing<'a, W> {
 
 impl<W: Write> Writing<'_, W> {
     /// Layers do not carry their root, as a rule. This one does if it is no longer what it was, apart from its time.
-    fn root(&mut self, upper: &Path, root: &Path) -> Result<(), SnapshotError> {
+    fn root(&mut self, upper: &Path, before: &RootBefore) -> Result<(), SnapshotError> {
         let open = |path: &Path| {
             let opened = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
             opened.and_then(Node::held).map_err(|error| failed("open", b"", error))
         };
-        let (new, old) = (open(upper)?, open(root)?);
         let attributes = |node: &Node| {
             let xattrs = node.xattrs(Some(self.overlay)).map_err(|error| failed("read the attributes of", b"", error))?;
-            Ok((node.stat.st_mode, node.stat.st_uid, node.stat.st_gid, xattrs))
+            Ok((node.stat.st_mode & 0o7777, node.stat.st_uid, node.stat.st_gid, xattrs))
         };
-        if attributes(&new)? != attributes(&old)? {
+        let old = match before {
+            RootBefore::Unknown => return Ok(()),
+            RootBefore::Plain => (0o755, 0, 0, Vec::new()),
+            RootBefore::Like(folder) => attributes(&open(folder)?)?,
+        };
+        let new = open(upper)?;
+        if attributes(&new)? != old {
             self.emitter.node(&new, b"./")?;
         }
         Ok(())

@@ -31,9 +31,20 @@ pub struct SnapshotOptions {
     /// Mount points and files that the runtime has made, as absolute paths inside the container. Where they are still
     /// empty and nothing below has them they are not the container's changes, nor are folders with nothing else in them.
     pub made: Vec<PathBuf>,
-    /// A folder whose owner, mode and attributes the root had when the container was made. Without one, nothing says
-    /// whether they have changed, and a layer does not tell of them.
-    pub root: Option<PathBuf>,
+    /// What the root was like when the container was made.
+    pub root: RootBefore,
+}
+
+/// Owner, mode and attributes of a container's root before it ran. A layer tells of the root if they have changed.
+#[derive(Debug, Clone, Default)]
+pub enum RootBefore {
+    /// Nobody knows: a layer does not tell of the root.
+    #[default]
+    Unknown,
+    /// 0755 and root's, as it is if no layer of the image says anything else.
+    Plain,
+    /// Those of this folder.
+    Like(PathBuf),
 }
 
 /// Why a container's tree cannot be read or written out.

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use cove_engine::unpack::{UnpackOptions, settle, unpack};
-use cove_engine::{Change, SnapshotOptions, diff, write_layer};
+use cove_engine::{Change, RootBefore, SnapshotOptions, diff, write_layer};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::listing::{Listing, list};
@@ -23,6 +23,8 @@ impl Container {
     /// One of an image whose lowest layer `make` fills.
     pub fn new(make: impl FnOnce(&Path)) -> Self {
         let place = tempfile::tempdir().unwrap();
+        // Thousands of small trees would wait for the disk.
+        mount("tmpfs", place.path(), "tmpfs", MountFlags::empty(), None).unwrap();
         let bottom = place.path().join("0");
         std::fs::create_dir(&bottom).unwrap();
         make(&bottom);
@@ -82,7 +84,7 @@ impl Container {
     }
 
     pub fn options(&self) -> SnapshotOptions {
-        SnapshotOptions { root: Some(self.lowers.last().unwrap().clone()), ..SnapshotOptions::default() }
+        SnapshotOptions { root: RootBefore::Like(self.lowers.last().unwrap().clone()), ..SnapshotOptions::default() }
     }
 
     pub fn diff(&self) -> Vec<Change> {
@@ -120,6 +122,7 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         self.unmount();
+        let _ = unmount(self.place.path(), UnmountFlags::DETACH);
     }
 }
 
