@@ -4,6 +4,7 @@
 //! an archive's: its other layers are there already and are held by a lease from the beginning.
 
 use std::io::{self, BufWriter, Write};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use cove_oci::{
@@ -16,7 +17,7 @@ use crate::archive::NewManifest;
 use crate::image::{self, Image};
 use crate::lease::{Lease, Staging};
 use crate::load::Made;
-use crate::snapshot::{RootBefore, SnapshotOptions, write_layer};
+use crate::snapshot::{RootBefore, SnapshotOptions, write_layer, write_tree};
 use crate::store::Store;
 use crate::unpack::{self, Unpacked};
 use crate::{Error, store};
@@ -127,6 +128,11 @@ impl Store {
         drop(buffered);
         let layer = Descriptor::new(media_type::OCI_LAYER, out.hasher.finish(), out.size);
         Ok((written.entries > 0).then_some(layer))
+    }
+
+    /// Writes the tree of a container as an archive, as docker exports it: see [`write_tree`].
+    pub fn export(&self, root: BorrowedFd<'_>, out: impl Write) -> Result<(), Error> {
+        Ok(write_tree(root, BufWriter::with_capacity(PIECE, out))?)
     }
 
     /// Makes the folder of a container's writable layer, which must not be there yet, with the attributes that the root of

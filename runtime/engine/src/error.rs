@@ -125,6 +125,9 @@ pub enum Error {
     /// A container's tree could not be read or written out.
     #[error("{0}")]
     Snapshot(#[from] crate::snapshot::SnapshotError),
+    /// Something could not be copied into a container or out of it.
+    #[error("{0}")]
+    Copy(#[from] crate::copy::CopyError),
     /// Content that a publish counts on is not there.
     #[error("{0} is not in the store: nothing has fetched it")]
     MissingBlob(Digest),

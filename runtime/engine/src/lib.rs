@@ -9,6 +9,7 @@ mod catalogue;
 mod changes;
 mod commit;
 mod compress;
+pub mod copy;
 pub mod decompress;
 mod delete;
 mod early_writing;
