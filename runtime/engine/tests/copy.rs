@@ -281,7 +281,7 @@ fn a_racing_process_leads_nobody_out() {
                 let _ = symlink(outside.join("file"), &file);
             }
         });
-        for _ in 0..rounds {
+        for round in 0..rounds {
             let mut archive = Vec::new();
             match archive_out(root.root.as_fd(), Path::new("/data/file"), true, &mut archive) {
                 Ok(_) => {
@@ -291,7 +291,9 @@ fn a_racing_process_leads_nobody_out() {
                 Err(_) => refused += 1,
             }
             let _ = archive_out(root.root.as_fd(), Path::new("/data/"), false, &mut archive);
-            let _ = archive_out(root.root.as_fd(), Path::new("/."), false, &mut archive);
+            if round % 10 == 0 {
+                let _ = archive_out(root.root.as_fd(), Path::new("/."), false, &mut archive);
+            }
             assert!(!archive.windows(7).any(|bytes| bytes == b"outside\0"), "what is outside was read");
             for put in [
                 root.put("/data", &[file("new", "changed"), folder("sub"), file("sub/file", "changed")], &options),
