@@ -3,8 +3,9 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use cove_engine::unpack::{UnpackOptions, settle, unpack};
+use cove_engine::unpack::{OverlayXattr, UnpackOptions, settle, unpack};
 use cove_engine::{Change, RootBefore, SnapshotOptions, diff, write_layer};
+use rustix::fs::{XattrFlags, lsetxattr};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::listing::{Listing, list};
@@ -17,21 +18,33 @@ pub struct Container {
     work: PathBuf,
     merged: PathBuf,
     is_mounted: bool,
+    overlay: OverlayXattr,
 }
 
 impl Container {
     /// One of an image whose lowest layer `make` fills.
     pub fn new(make: impl FnOnce(&Path)) -> Self {
+        Container::with(OverlayXattr::Trusted, make)
+    }
+
+    /// One as root has it, or as an ordinary user has it.
+    pub fn with(overlay: OverlayXattr, make: impl FnOnce(&Path)) -> Self {
         let place = tempfile::tempdir().unwrap();
         // Thousands of small trees would wait for the disk.
         mount("tmpfs", place.path(), "tmpfs", MountFlags::empty(), None).unwrap();
+        let name = [overlay.prefix(), b"try"].concat();
+        // Older kernels do not let a tmpfs have the attributes that users may set.
+        let overlay = match lsetxattr(place.path(), name.as_slice(), b"", XattrFlags::empty()) {
+            Ok(()) => overlay,
+            Err(_) => OverlayXattr::Trusted,
+        };
         let bottom = place.path().join("0");
         std::fs::create_dir(&bottom).unwrap();
         make(&bottom);
         let path = |name: &str| place.path().join(name);
         let (upper, work, merged) = (path("upper"), path("work"), path("merged"));
         std::fs::create_dir(&merged).unwrap();
-        let mut container = Container { lowers: vec![bottom], upper, work, merged, is_mounted: false, place };
+        let mut container = Container { lowers: vec![bottom], upper, work, merged, is_mounted: false, overlay, place };
         container.mount();
         container
     }
@@ -45,13 +58,21 @@ impl Container {
         std::fs::create_dir(&self.upper).unwrap();
         std::fs::create_dir(&self.work).unwrap();
         let data = format!("{},upperdir={},workdir={}", self.lower_option(), self.upper.display(), self.work.display());
-        overlay(&self.merged, &data);
+        self.overlay(&self.merged, &data);
         self.is_mounted = true;
     }
 
     fn lower_option(&self) -> String {
         let lowers: Vec<_> = self.lowers.iter().map(|folder| folder.to_str().unwrap()).collect();
         format!("lowerdir={}", lowers.join(":"))
+    }
+
+    fn overlay(&self, at: &Path, data: &str) {
+        let volatile = if data.contains("upperdir") { ",volatile" } else { "" };
+        // With the attributes of users the kernel refuses to be told that it shall not redirect: it does not.
+        let whose = if self.overlay == OverlayXattr::User { "userxattr" } else { "redirect_dir=off,metacopy=off" };
+        let data = format!("{data},index=off{volatile},{whose}");
+        mount("overlay", at, "overlay", MountFlags::empty(), Some(&*CString::new(data).unwrap())).unwrap();
     }
 
     pub fn unmount(&mut self) {
@@ -77,14 +98,25 @@ impl Container {
         for folder in [&at, &empty] {
             std::fs::create_dir_all(folder).unwrap();
         }
-        overlay(&at, &format!("{}:{}", self.lower_option(), empty.display()));
+        self.overlay(&at, &format!("{}:{}", self.lower_option(), empty.display()));
+        let listing = list(&at);
+        unmount(&at, UnmountFlags::DETACH).unwrap();
+        listing
+    }
+
+    /// What the container shows, after it has ended: as long as it runs, the kernel remembers for two names of one file
+    /// that it was two files before.
+    pub fn seen(&self) -> Listing {
+        let at = self.place.path().join("seen");
+        std::fs::create_dir_all(&at).unwrap();
+        self.overlay(&at, &self.lower_option().replacen("lowerdir=", &format!("lowerdir={}:", self.upper.display()), 1));
         let listing = list(&at);
         unmount(&at, UnmountFlags::DETACH).unwrap();
         listing
     }
 
     pub fn options(&self) -> SnapshotOptions {
-        SnapshotOptions { root: RootBefore::Like(self.lowers.last().unwrap().clone()), ..SnapshotOptions::default() }
+        SnapshotOptions { root: RootBefore::Like(self.lowers.last().unwrap().clone()), overlay: self.overlay, ..SnapshotOptions::default() }
     }
 
     pub fn diff(&self) -> Vec<Change> {
@@ -104,7 +136,7 @@ impl Container {
             let _ = std::fs::remove_dir_all(folder);
             std::fs::create_dir(folder).unwrap();
         }
-        let options = UnpackOptions::default();
+        let options = UnpackOptions { overlay: self.overlay, ..UnpackOptions::default() };
         let unpacked = unpack(tar, &folder, &options).unwrap();
         if !unpacked.carries_root {
             settle(&folder, &Default::default(), &self.lowers[self.lowers.len() - 1..], &options).unwrap();
@@ -112,7 +144,7 @@ impl Container {
         if !unpacked.is_independent() {
             settle(&folder, &unpacked, &self.lowers, &options).unwrap();
         }
-        overlay(&at, &self.lower_option().replacen("lowerdir=", &format!("lowerdir={}:", folder.display()), 1));
+        self.overlay(&at, &self.lower_option().replacen("lowerdir=", &format!("lowerdir={}:", folder.display()), 1));
         let listing = list(&at);
         unmount(&at, UnmountFlags::DETACH).unwrap();
         listing
@@ -124,10 +156,4 @@ impl Drop for Container {
         self.unmount();
         let _ = unmount(self.place.path(), UnmountFlags::DETACH);
     }
-}
-
-fn overlay(at: &Path, data: &str) {
-    let volatile = if data.contains("upperdir") { ",volatile" } else { "" };
-    let data = format!("{data},redirect_dir=off,metacopy=off,index=off{volatile}");
-    mount("overlay", at, "overlay", MountFlags::empty(), Some(&*CString::new(data).unwrap())).unwrap();
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use cove_engine::unpack::OverlayXattr;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -21,7 +22,8 @@ fn as_image(mut listing: Listing) -> Listing {
 
 fn check(seed: u64) {
     let mut random = SmallRng::seed_from_u64(seed);
-    let mut container = Container::new(|bottom| {
+    let overlay = if random.random() { OverlayXattr::Trusted } else { OverlayXattr::User };
+    let mut container = Container::with(overlay, |bottom| {
         let steps = random.random_range(0..25);
         random::work(bottom, &mut random, steps);
     });
@@ -32,8 +34,8 @@ fn check(seed: u64) {
     }
     let steps = random.random_range(0..20);
     random::work(container.root(), &mut random, steps);
-    let seen = crate::listing::list(container.root());
     container.unmount();
+    let seen = container.seen();
 
     let below = container.below();
     let changes = container.diff();
@@ -59,7 +61,7 @@ fn a_layer_on_top_of_the_image_shows_what_the_container_shows() {
         return;
     }
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let rounds = number("COVE_TEST_ROUNDS").unwrap_or(1500);
+    let rounds = number("COVE_TEST_ROUNDS").unwrap_or(1200);
     let first = number("COVE_TEST_SEED").unwrap_or_else(|| rand::random_range(0..u64::MAX / 2));
     println!("COVE_TEST_SEED={first}");
     for seed in first..first + rounds {

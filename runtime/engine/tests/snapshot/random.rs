@@ -188,8 +188,8 @@ fn attribute(random: &mut SmallRng, old: Option<&Path>, root: &Path) {
     let Some(old) = old else { return };
     let value = VALUES.choose(random).unwrap();
     let names: &[&str] = match () {
-        () if is_file(old) => &["user.a", "user.b", "trusted.c", "trusted.overlay.opaque", "security.capability", "system.posix_acl_access"],
-        () if is_folder(old) => &["user.a", "trusted.c", "trusted.overlay.origin", "system.posix_acl_default", "system.posix_acl_access"],
+        () if is_file(old) => &["user.a", "user.b", "trusted.c", "trusted.overlay.opaque", "user.overlay.opaque", "security.capability", "system.posix_acl_access"],
+        () if is_folder(old) => &["user.a", "trusted.c", "trusted.overlay.origin", "user.overlay.origin", "system.posix_acl_default", "system.posix_acl_access"],
         () => &["trusted.c"],
     };
     let name = *names.choose(random).unwrap();
