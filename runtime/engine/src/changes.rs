@@ -42,7 +42,9 @@ fn apply(config: &mut RunConfig, instruction: &str) -> Result<String, Error> {
         match word.as_str() {
             "CMD" => config.cmd = Some(command(config, rest)),
             "ENTRYPOINT" => config.entrypoint = None,
-            "USER" | "WORKDIR" | "STOPSIGNAL" => return Err(bad(text, &format!("{word} requires exactly one argument"))),
+            "USER" | "WORKDIR" | "STOPSIGNAL" => {
+                return Err(bad(text, &format!("{word} requires exactly one argument")));
+            }
             "ENV" | "LABEL" | "EXPOSE" | "VOLUME" | "ONBUILD" | "HEALTHCHECK" => {
                 return Err(bad(text, &format!("{word} requires at least one argument")));
             }
@@ -171,14 +173,17 @@ fn words(instruction: &str, text: &str) -> Result<Vec<String>, Error> {
 fn pairs(instruction: &str, command: &str, text: &str) -> Result<Vec<(String, String)>, Error> {
     let first = text.split_whitespace().next().unwrap_or_default();
     if !first.contains('=') {
-        let (name, value) =
-            text.split_once(char::is_whitespace).ok_or_else(|| bad(instruction, &format!("{command} must have two arguments")))?;
+        let (name, value) = text
+            .split_once(char::is_whitespace)
+            .ok_or_else(|| bad(instruction, &format!("{command} must have two arguments")))?;
         return Ok(vec![(name.to_owned(), value.trim().to_owned())]);
     }
     let split = |word: String| match word.split_once('=') {
         Some(("", _)) => Err(bad(instruction, &format!("{command} names can not be blank"))),
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err(bad(instruction, &format!("Syntax error - can't find = in {word:?}. Must be of the form: name=value"))),
+        None => {
+            Err(bad(instruction, &format!("Syntax error - can't find = in {word:?}. Must be of the form: name=value")))
+        }
     };
     words(instruction, text)?.into_iter().map(split).collect()
 }

@@ -38,7 +38,12 @@ fn worked(upper: &Path) {
     std::fs::write(upper.join("new"), "new").unwrap();
 }
 
-fn request<'a>(image: &'a Image, upper: &'a Path, command: &'a [String], name: Option<&'a Reference>) -> CommitRequest<'a> {
+fn request<'a>(
+    image: &'a Image,
+    upper: &'a Path,
+    command: &'a [String],
+    name: Option<&'a Reference>,
+) -> CommitRequest<'a> {
     CommitRequest {
         parent: image,
         upper,
@@ -85,7 +90,10 @@ async fn a_container_becomes_an_image_that_is_found_by_its_name() {
     assert_eq!((document.config.entrypoint.as_deref(), &document.config.cmd), (Some(&["x".to_owned()][..]), &None));
     assert_eq!(document.history.len(), base.config().document().history.len() + 1);
     let last = document.history.last().unwrap();
-    assert_eq!((last.created_by.as_str(), last.comment.as_str(), last.author.as_str()), ("sh -c echo", "a message", "me"));
+    assert_eq!(
+        (last.created_by.as_str(), last.comment.as_str(), last.author.as_str()),
+        ("sh -c echo", "a message", "me")
+    );
     assert!(!last.empty_layer);
 
     assert_eq!(image.layers().len(), 3);

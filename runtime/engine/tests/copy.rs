@@ -32,7 +32,9 @@ impl Root {
         for folder in ["etc/ssl", "data/sub", "empty"] {
             fs::create_dir_all(path.join(folder)).unwrap();
         }
-        for (name, content) in [("etc/a.conf", "a"), ("etc/b.conf", "b"), ("etc/.c.conf", "c"), ("data/file", "file"), ("data/sub/x", "x")] {
+        for (name, content) in
+            [("etc/a.conf", "a"), ("etc/b.conf", "b"), ("etc/.c.conf", "c"), ("data/file", "file"), ("data/sub/x", "x")]
+        {
             fs::write(path.join(name), content).unwrap();
         }
         symlink("/data", path.join("link")).unwrap();
@@ -168,13 +170,23 @@ fn what_goes_out_comes_in_again_the_same() {
     let data = root.path().join("data");
     fs::set_permissions(data.join("file"), fs::Permissions::from_mode(0o4755)).unwrap();
     fs::hard_link(data.join("file"), data.join("sub/same")).unwrap();
-    for (name, kind, device) in [("null", FileType::CharacterDevice, makedev(1, 3)), ("disk", FileType::BlockDevice, makedev(7, 300)), ("pipe", FileType::Fifo, 0)] {
+    for (name, kind, device) in [
+        ("null", FileType::CharacterDevice, makedev(1, 3)),
+        ("disk", FileType::BlockDevice, makedev(7, 300)),
+        ("pipe", FileType::Fifo, 0),
+    ] {
         mknodat(CWD, data.join(name), kind, Mode::from_raw_mode(0o620), device).unwrap();
     }
     std::os::unix::fs::lchown(data.join("sub"), Some(3), Some(4)).unwrap();
     symlink("../etc", data.join("sub/l")).unwrap();
     std::os::unix::fs::lchown(data.join("sub/l"), Some(5), Some(6)).unwrap();
-    lsetxattr(data.join("file"), "security.capability", b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0", XattrFlags::empty()).unwrap();
+    lsetxattr(
+        data.join("file"),
+        "security.capability",
+        b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        XattrFlags::empty(),
+    )
+    .unwrap();
     let mut archive = Vec::new();
     archive_out(root.root.as_fd(), Path::new("/data/."), false, &mut archive).unwrap();
     archive_in(root.root.as_fd(), Path::new("/empty"), &archive[..], &IntoOptions::default()).unwrap();
@@ -187,7 +199,9 @@ fn what_goes_out_comes_in_again_the_same() {
 
     let owner = IntoOptions { owner: Some((7, 8)), ..IntoOptions::default() };
     archive_in(root.root.as_fd(), Path::new("/empty"), &archive[..], &owner).unwrap();
-    assert!(list(&root.path().join("empty")).iter().all(|(path, node)| path.as_os_str().is_empty() || node.owner == (7, 8)));
+    assert!(
+        list(&root.path().join("empty")).iter().all(|(path, node)| path.as_os_str().is_empty() || node.owner == (7, 8))
+    );
 }
 
 #[test]
@@ -195,16 +209,38 @@ fn what_is_there_is_replaced_and_folders_are_merged() {
     let root = Root::new();
     let own = rustix::process::getuid().as_raw();
     let options = IntoOptions { owner: Some((own, rustix::process::getgid().as_raw())), ..IntoOptions::default() };
-    root.put("/", &[folder("data"), file("data/new", "new"), file("empty", "a file"), folder("etc/a.conf"), file("deep/er/x", "x")], &options).unwrap();
+    root.put(
+        "/",
+        &[
+            folder("data"),
+            file("data/new", "new"),
+            file("empty", "a file"),
+            folder("etc/a.conf"),
+            file("deep/er/x", "x"),
+        ],
+        &options,
+    )
+    .unwrap();
     let read = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
-    assert_eq!((read("data/new"), read("data/file"), read("empty"), read("deep/er/x")), ("new".into(), "file".into(), "a file".into(), "x".into()));
+    assert_eq!(
+        (read("data/new"), read("data/file"), read("empty"), read("deep/er/x")),
+        ("new".into(), "file".into(), "a file".into(), "x".into())
+    );
     assert!(root.path().join("etc/a.conf").is_dir());
     // A link is replaced and not followed; one on the way is followed, inside of the root.
     root.put("/link", &[file("through", "t")], &options).unwrap();
     assert_eq!(read("data/through"), "t");
-    root.put("/", &[file("link/more", "m"), file("etc/up", "no link"), link("hard", "data/file", EntryKind::HardLink)], &options).unwrap();
+    root.put(
+        "/",
+        &[file("link/more", "m"), file("etc/up", "no link"), link("hard", "data/file", EntryKind::HardLink)],
+        &options,
+    )
+    .unwrap();
     assert_eq!((read("data/more"), read("etc/up"), read("data/file")), ("m".into(), "no link".into(), "file".into()));
-    assert_eq!(root.path().join("hard").metadata().unwrap().ino(), root.path().join("data/file").metadata().unwrap().ino());
+    assert_eq!(
+        root.path().join("hard").metadata().unwrap().ino(),
+        root.path().join("data/file").metadata().unwrap().ino()
+    );
 
     let careful = IntoOptions { no_overwrite_dir_non_dir: true, ..options };
     let error = root.put("/", &[file("data", "x")], &careful).unwrap_err().to_string();
@@ -230,14 +266,26 @@ fn links_of_the_archive_and_of_the_container_do_not_lead_out() {
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("secret"), "secret").unwrap();
     let root = Root::new();
-    let options = IntoOptions { owner: Some((rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())), ..IntoOptions::default() };
-    for (number, target) in [outside.to_str().unwrap().to_owned(), format!("../../../../../..{}", outside.display())].iter().enumerate() {
+    let options = IntoOptions {
+        owner: Some((rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())),
+        ..IntoOptions::default()
+    };
+    for (number, target) in
+        [outside.to_str().unwrap().to_owned(), format!("../../../../../..{}", outside.display())].iter().enumerate()
+    {
         symlink(target, root.path().join(format!("out{number}"))).unwrap();
-        let from_archive = [link(&format!("l{number}"), target, EntryKind::SymbolicLink), file(&format!("l{number}/secret"), "changed")];
+        let from_archive = [
+            link(&format!("l{number}"), target, EntryKind::SymbolicLink),
+            file(&format!("l{number}/secret"), "changed"),
+        ];
         let _ = root.put("/", &from_archive, &options);
         let _ = root.put("/", &[file(&format!("out{number}/secret"), "changed")], &options);
         assert!(root.put(&format!("/out{number}"), &[file("secret", "changed")], &options).is_err());
-        let _ = root.put("/", &[link(&format!("h{number}"), &format!("out{number}/secret"), EntryKind::HardLink)], &options);
+        let _ = root.put(
+            "/",
+            &[link(&format!("h{number}"), &format!("out{number}/secret"), EntryKind::HardLink)],
+            &options,
+        );
         assert!(root.out(&format!("/out{number}/secret"), true).is_err());
         assert!(stat(root.root.as_fd(), Path::new(&format!("/out{number}/secret"))).is_err());
         assert!(root.glob(&format!("/out{number}/*")).is_empty());
@@ -258,7 +306,10 @@ fn a_racing_process_leads_nobody_out() {
     fs::write(outside.join("file"), "outside").unwrap();
     fs::set_permissions(outside.join("file"), fs::Permissions::from_mode(0o600)).unwrap();
     let before = list(&outside);
-    let options = IntoOptions { owner: Some((rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())), ..IntoOptions::default() };
+    let options = IntoOptions {
+        owner: Some((rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())),
+        ..IntoOptions::default()
+    };
     let inside = root.path().join("data");
     let (absolute, relative) = (root.path().join("a"), root.path().join("r"));
     symlink(&outside, &absolute).unwrap();
@@ -297,7 +348,11 @@ fn a_racing_process_leads_nobody_out() {
             assert!(!archive.windows(7).any(|bytes| bytes == b"outside\0"), "what is outside was read");
             for put in [
                 root.put("/data", &[file("new", "changed"), folder("sub"), file("sub/file", "changed")], &options),
-                root.put("/", &[file("data/file", "file"), link("data/hard", "data/file", EntryKind::HardLink)], &options),
+                root.put(
+                    "/",
+                    &[file("data/file", "file"), link("data/hard", "data/file", EntryKind::HardLink)],
+                    &options,
+                ),
                 root.put("/etc", &[file("raced", "changed"), (entry("raced", EntryKind::Fifo), b"")], &options),
             ] {
                 match put {
@@ -311,7 +366,10 @@ fn a_racing_process_leads_nobody_out() {
         racing.join().unwrap();
     });
     assert_same(&list(&outside), &before);
-    assert!(read > 0 && written > 0 && refused > 0, "the race was none: {read} read, {written} written, {refused} refused");
+    assert!(
+        read > 0 && written > 0 && refused > 0,
+        "the race was none: {read} read, {written} written, {refused} refused"
+    );
 }
 
 #[test]

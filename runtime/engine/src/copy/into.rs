@@ -37,12 +37,7 @@ pub struct IntoOptions {
 
 /// Unpacks an archive in a folder of a container. Folders that are there stay with what is in them; everything else of the
 /// same name is replaced.
-pub fn archive_in(
-    root: BorrowedFd<'_>,
-    path: &Path,
-    tar: impl Read,
-    options: &IntoOptions,
-) -> Result<(), CopyError> {
+pub fn archive_in(root: BorrowedFd<'_>, path: &Path, tar: impl Read, options: &IntoOptions) -> Result<(), CopyError> {
     let wanted = Wanted::new(path.as_os_str().as_bytes());
     match open(root, &wanted.path, OFlags::PATH | OFlags::DIRECTORY) {
         Ok(_) => {}
@@ -195,13 +190,7 @@ impl Copying<'_> {
         set_times(&file, path, entry.accessed, entry.modified)
     }
 
-    fn hard_link(
-        &self,
-        folder: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[u8],
-        entry: &Entry,
-    ) -> Result<(), CopyError> {
+    fn hard_link(&self, folder: BorrowedFd<'_>, name: &[u8], path: &[u8], entry: &Entry) -> Result<(), CopyError> {
         let target = self.inside(&entry.link, &entry.path)?;
         if target == path {
             return Ok(());

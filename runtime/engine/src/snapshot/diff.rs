@@ -56,8 +56,12 @@ pub struct Change {
 /// Compares a container's writable layer with the layers below it, which come topmost first. Folders come before what is
 /// in them, and names in one folder in the order of their bytes.
 pub fn diff(upper: &Path, lowers: &[PathBuf], options: &SnapshotOptions) -> Result<Vec<Change>, SnapshotError> {
-    let mut comparison =
-        Comparison { upper: Upper::open(upper, lowers, options.overlay)?, made: Made::new(options), changes: Vec::new(), levels: Vec::new() };
+    let mut comparison = Comparison {
+        upper: Upper::open(upper, lowers, options.overlay)?,
+        made: Made::new(options),
+        changes: Vec::new(),
+        levels: Vec::new(),
+    };
     comparison.run()?;
     Ok(comparison.changes)
 }
@@ -153,7 +157,8 @@ impl Comparison<'_> {
             return Ok(true);
         }
         let capability = |node: &Node| {
-            let xattrs = node.xattrs(None).map_err(|error| failed("read the attributes of", &joined(folder, name), error))?;
+            let xattrs =
+                node.xattrs(None).map_err(|error| failed("read the attributes of", &joined(folder, name), error))?;
             Ok(xattrs.into_iter().find(|xattr| xattr.name == b"security.capability"))
         };
         if node.kind() != FileType::RegularFile {

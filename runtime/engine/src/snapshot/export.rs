@@ -63,7 +63,9 @@ pub(crate) fn walk<W: Write>(
         let found = find(level.folder.as_fd(), &name).map_err(|error| failed("look at", &path, error))?;
         match found {
             Found::Nothing => {}
-            Found::Mounted(node) if mounts == Mounts::Empty || is_kernel(&node) => emitter.plain(&empty(&node, written))?,
+            Found::Mounted(node) if mounts == Mounts::Empty || is_kernel(&node) => {
+                emitter.plain(&empty(&node, written))?
+            }
             Found::Here(node) | Found::Mounted(node) => {
                 // What has gone meanwhile is left out, like its content.
                 emitter.node(&node, &written)?;
@@ -97,7 +99,13 @@ fn find(folder: BorrowedFd<'_>, name: &[u8]) -> Result<Found, Errno> {
 fn empty(node: &Node, path: Vec<u8>) -> Entry {
     let modified = node.modified();
     match node.is_folder() {
-        true => Entry { path: [&path, &b"/"[..]].concat(), kind: EntryKind::Folder, mode: 0o755, modified, ..Entry::default() },
+        true => Entry {
+            path: [&path, &b"/"[..]].concat(),
+            kind: EntryKind::Folder,
+            mode: 0o755,
+            modified,
+            ..Entry::default()
+        },
         false => Entry { path, kind: EntryKind::File, mode: 0o755, modified, ..Entry::default() },
     }
 }
@@ -107,8 +115,20 @@ pub(crate) fn is_kernel(node: &Node) -> bool {
     /// linux/magic.h: proc, sysfs, devpts, cgroup, cgroup2, mqueue, debugfs, tracefs, securityfs, bpf, pstore, efivarfs,
     /// configfs, selinuxfs.
     const KERNEL: [u64; 14] = [
-        0x9fa0, 0x6265_6572, 0x1cd1, 0x27_e0eb, 0x6367_7270, 0x1980_0202, 0x6462_6720, 0x7472_6163, 0x7363_6673,
-        0xcafe_4a11, 0x6165_676c, 0xde5e_81e4, 0x6265_6570, 0xf97c_ff8c,
+        0x9fa0,
+        0x6265_6572,
+        0x1cd1,
+        0x27_e0eb,
+        0x6367_7270,
+        0x1980_0202,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0xcafe_4a11,
+        0x6165_676c,
+        0xde5e_81e4,
+        0x6265_6570,
+        0xf97c_ff8c,
     ];
     rustix::fs::fstatfs(node.descriptor()).is_ok_and(|found| KERNEL.contains(&(found.f_type.cast_unsigned())))
 }

@@ -72,7 +72,8 @@ impl<W: Write> Writing<'_, W> {
             opened.and_then(Node::held).map_err(|error| failed("open", b"", error))
         };
         let attributes = |node: &Node| {
-            let xattrs = node.xattrs(Some(self.overlay)).map_err(|error| failed("read the attributes of", b"", error))?;
+            let xattrs =
+                node.xattrs(Some(self.overlay)).map_err(|error| failed("read the attributes of", b"", error))?;
             Ok((node.stat.st_mode & 0o7777, node.stat.st_uid, node.stat.st_gid, xattrs))
         };
         let old = match before {

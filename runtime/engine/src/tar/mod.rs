@@ -15,8 +15,8 @@ mod writer;
 use std::io;
 
 pub use reader::Archive;
-pub(crate) use writer::takes_xattr;
 pub use writer::Writer;
+pub(crate) use writer::takes_xattr;
 
 /// Size of a header and unit of padding.
 pub(crate) const BLOCK: usize = 512;

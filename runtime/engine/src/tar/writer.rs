@@ -43,7 +43,8 @@ impl<W: Write> Writer<W> {
     /// Begins a file of which only these parts are stored: offset and length of each. They come in order, do not overlap,
     /// and are whole blocks but for the last one. Their data must follow.
     pub fn sparse(&mut self, entry: &Entry, parts: &[(u64, u64)]) -> io::Result<()> {
-        let parts: Vec<Extent> = parts.iter().map(|(offset, length)| Extent { offset: *offset, length: *length }).collect();
+        let parts: Vec<Extent> =
+            parts.iter().map(|(offset, length)| Extent { offset: *offset, length: *length }).collect();
         let mut map = format!("{}\n", parts.len());
         for part in &parts {
             map.push_str(&format!("{}\n{}\n", part.offset, part.length));
@@ -63,7 +64,8 @@ impl<W: Write> Writer<W> {
     /// The next bytes of the current file.
     pub fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
         let count = bytes.len() as u64;
-        self.left = self.left.checked_sub(count).ok_or_else(|| io::Error::other("a file has more data than announced"))?;
+        self.left =
+            self.left.checked_sub(count).ok_or_else(|| io::Error::other("a file has more data than announced"))?;
         self.out.write_all(bytes)?;
         if self.left == 0 { self.pad() } else { Ok(()) }
     }
@@ -142,7 +144,9 @@ impl<W: Write> Writer<W> {
             EntryKind::Folder => b'5',
             EntryKind::Fifo => b'6',
         };
-        let header = if more.is_empty() { block(entry, kind, stored) } else {
+        let header = if more.is_empty() {
+            block(entry, kind, stored)
+        } else {
             block(&Entry { path: SPARSE_NAME.to_vec(), xattrs: Vec::new(), ..entry.clone() }, kind, stored)
         };
         self.out.write_all(&header)?;
@@ -262,9 +266,20 @@ mod tests {
             Entry { path: long(101), modified: time(-2, 0), uid: 2_097_152, gid: 4_294_967_294, ..file.clone() },
             Entry { path: [long(99), b"/x".to_vec()].concat(), modified: time(1 << 40, 1), ..file.clone() },
             Entry { path: [long(300), b"/".to_vec()].concat(), kind: EntryKind::Folder, ..Entry::default() },
-            Entry { path: b"l".to_vec(), kind: EntryKind::SymbolicLink, link: long(2000), mode: 0o777, ..Entry::default() },
+            Entry {
+                path: b"l".to_vec(),
+                kind: EntryKind::SymbolicLink,
+                link: long(2000),
+                mode: 0o777,
+                ..Entry::default()
+            },
             Entry { path: b"h".to_vec(), kind: EntryKind::HardLink, link: b"a/b".to_vec(), ..Entry::default() },
-            Entry { path: b"c".to_vec(), kind: EntryKind::CharacterDevice, device: (4095, 1_048_575), ..Entry::default() },
+            Entry {
+                path: b"c".to_vec(),
+                kind: EntryKind::CharacterDevice,
+                device: (4095, 1_048_575),
+                ..Entry::default()
+            },
             Entry { path: b"p".to_vec(), kind: EntryKind::Fifo, ..Entry::default() },
         ];
         let mut writer = Writer::new(Vec::new());

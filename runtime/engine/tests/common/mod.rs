@@ -227,11 +227,7 @@ pub async fn pull(store: &Store, source: &Memory, name: &str) -> Result<Copied, 
 pub struct Nowhere;
 
 impl Target for Nowhere {
-    async fn holds(
-        &self,
-        _: &Descriptor,
-        _: &ManifestReference,
-    ) -> Result<bool, Error> {
+    async fn holds(&self, _: &Descriptor, _: &ManifestReference) -> Result<bool, Error> {
         Ok(false)
     }
 
@@ -248,11 +244,7 @@ impl Target for Nowhere {
         Ok(Placed::Stored(blob.size))
     }
 
-    async fn put_manifest(
-        &self,
-        _: &Manifest,
-        _: Option<&ManifestReference>,
-    ) -> Result<(), Error> {
+    async fn put_manifest(&self, _: &Manifest, _: Option<&ManifestReference>) -> Result<(), Error> {
         Ok(())
     }
 }

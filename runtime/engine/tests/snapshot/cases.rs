@@ -205,7 +205,8 @@ fn what_the_runtime_made_is_left_out_while_it_is_empty() {
     let made = ["/data/volume", "/more/volume", "/d2/volume", "/empty/volume", "/etc/hosts", "/etc/hostname", "/d1"];
     let options = SnapshotOptions { made: made.iter().map(Into::into).collect(), ..SnapshotOptions::default() };
     let changes = diff(&container.upper, &container.lowers, &options).unwrap();
-    let told: Vec<_> = changes.iter().map(|change| format!("{} {}", change.kind.letter(), change.path.display())).collect();
+    let told: Vec<_> =
+        changes.iter().map(|change| format!("{} {}", change.kind.letter(), change.path.display())).collect();
     assert_eq!(
         told,
         ["C /d2", "A /d2/volume", "A /d2/volume/file", "C /etc", "A /etc/hostname", "A /more", "A /more/other"]
@@ -230,8 +231,12 @@ fn names_that_mark_what_is_removed_are_refused() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "").unwrap();
         container.unmount();
-        let error = write_layer(&container.upper, &container.lowers, &container.options(), std::io::sink()).unwrap_err();
-        assert!(matches!(&error, SnapshotError::ReservedName { path } if *path == Path::new("/").join(name)), "{error}");
+        let error =
+            write_layer(&container.upper, &container.lowers, &container.options(), std::io::sink()).unwrap_err();
+        assert!(
+            matches!(&error, SnapshotError::ReservedName { path } if *path == Path::new("/").join(name)),
+            "{error}"
+        );
         assert!(container.diff().iter().any(|change| change.path.ends_with(name)), "docker tells of it");
     }
 }
@@ -269,10 +274,14 @@ fn links_devices_and_attributes_are_what_they_are() {
     container.unmount();
     let entries = entries(&container.layer());
     let found = |name: &str| entries.iter().find(|entry| entry.path == name.as_bytes()).unwrap();
-    assert_eq!((found("n").kind, found("z").kind, found("z").link.as_slice()), (EntryKind::File, EntryKind::HardLink, &b"n"[..]));
+    assert_eq!(
+        (found("n").kind, found("z").kind, found("z").link.as_slice()),
+        (EntryKind::File, EntryKind::HardLink, &b"n"[..])
+    );
     assert_eq!((found("a2").kind, found("d1/a").link.as_slice()), (EntryKind::File, &b"a2"[..]));
     assert_eq!((found("dev").kind, found("dev").device), (EntryKind::CharacterDevice, (10, 200)));
-    let xattrs: Vec<_> = found("n").xattrs.iter().map(|xattr| String::from_utf8_lossy(&xattr.name).into_owned()).collect();
+    let xattrs: Vec<_> =
+        found("n").xattrs.iter().map(|xattr| String::from_utf8_lossy(&xattr.name).into_owned()).collect();
     let expected = ["trusted.b", "trusted.overlay.c", "user.a"];
     assert_eq!(xattrs, if escaped { &expected[..] } else { &["trusted.b", "user.a"] });
     for entry in &entries {

@@ -109,14 +109,21 @@ impl Container {
     pub fn seen(&self) -> Listing {
         let at = self.place.path().join("seen");
         std::fs::create_dir_all(&at).unwrap();
-        self.overlay(&at, &self.lower_option().replacen("lowerdir=", &format!("lowerdir={}:", self.upper.display()), 1));
+        self.overlay(
+            &at,
+            &self.lower_option().replacen("lowerdir=", &format!("lowerdir={}:", self.upper.display()), 1),
+        );
         let listing = list(&at);
         unmount(&at, UnmountFlags::DETACH).unwrap();
         listing
     }
 
     pub fn options(&self) -> SnapshotOptions {
-        SnapshotOptions { root: RootBefore::Like(self.lowers.last().unwrap().clone()), overlay: self.overlay, ..SnapshotOptions::default() }
+        SnapshotOptions {
+            root: RootBefore::Like(self.lowers.last().unwrap().clone()),
+            overlay: self.overlay,
+            ..SnapshotOptions::default()
+        }
     }
 
     pub fn diff(&self) -> Vec<Change> {

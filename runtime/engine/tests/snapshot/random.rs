@@ -10,8 +10,8 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, lremovexattr, lsetxattr, makedev,
-    mknodat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, lremovexattr, lsetxattr,
+    makedev, mknodat, utimensat,
 };
 
 const NAMES: [&[u8]; 12] =
@@ -66,9 +66,11 @@ fn remove(path: &Path) {
 pub fn work(root: &Path, random: &mut SmallRng, steps: usize) {
     for _ in 0..steps {
         let paths = all(root);
-        let folders: Vec<&Path> = std::iter::once(root).chain(paths.iter().map(PathBuf::as_path).filter(|path| is_folder(path))).collect();
+        let folders: Vec<&Path> =
+            std::iter::once(root).chain(paths.iter().map(PathBuf::as_path).filter(|path| is_folder(path))).collect();
         let depth = |path: &Path| path.strip_prefix(root).unwrap().components().count();
-        let folder = folders.iter().filter(|path| depth(path) < 4).collect::<Vec<_>>().choose(random).unwrap().to_path_buf();
+        let folder =
+            folders.iter().filter(|path| depth(path) < 4).collect::<Vec<_>>().choose(random).unwrap().to_path_buf();
         let new = folder.join(OsStr::from_bytes(NAMES.choose(random).unwrap()));
         let old = paths.choose(random).cloned();
         step(root, random, &new, old.as_deref(), &paths);
@@ -91,8 +93,14 @@ fn step(root: &Path, random: &mut SmallRng, new: &Path, old: Option<&Path>, path
             }
         }
         10 if is_free => {
-            let kind = *[FileType::Fifo, FileType::CharacterDevice, FileType::BlockDevice, FileType::Socket].choose(random).unwrap();
-            let device = if matches!(kind, FileType::Fifo | FileType::Socket) { 0 } else { makedev(1, random.random_range(1..300)) };
+            let kind = *[FileType::Fifo, FileType::CharacterDevice, FileType::BlockDevice, FileType::Socket]
+                .choose(random)
+                .unwrap();
+            let device = if matches!(kind, FileType::Fifo | FileType::Socket) {
+                0
+            } else {
+                makedev(120, random.random_range(1..300))
+            };
             mknodat(CWD, new, kind, Mode::from_raw_mode(0o640), device).unwrap();
         }
         11 | 12 => old.into_iter().for_each(remove),
@@ -131,7 +139,8 @@ fn step(root: &Path, random: &mut SmallRng, new: &Path, old: Option<&Path>, path
         18 => {
             if let Some(old) = old {
                 let (uid, gid) = (random.random_range(0..3), random.random_range(0..3_000_000));
-                chownat(CWD, old, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW).unwrap();
+                chownat(CWD, old, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)
+                    .unwrap();
             }
         }
         // Copied up and nothing else.
@@ -188,8 +197,23 @@ fn attribute(random: &mut SmallRng, old: Option<&Path>, root: &Path) {
     let Some(old) = old else { return };
     let value = VALUES.choose(random).unwrap();
     let names: &[&str] = match () {
-        () if is_file(old) => &["user.a", "user.b", "trusted.c", "trusted.overlay.opaque", "user.overlay.opaque", "security.capability", "system.posix_acl_access"],
-        () if is_folder(old) => &["user.a", "trusted.c", "trusted.overlay.origin", "user.overlay.origin", "system.posix_acl_default", "system.posix_acl_access"],
+        () if is_file(old) => &[
+            "user.a",
+            "user.b",
+            "trusted.c",
+            "trusted.overlay.opaque",
+            "user.overlay.opaque",
+            "security.capability",
+            "system.posix_acl_access",
+        ],
+        () if is_folder(old) => &[
+            "user.a",
+            "trusted.c",
+            "trusted.overlay.origin",
+            "user.overlay.origin",
+            "system.posix_acl_default",
+            "system.posix_acl_access",
+        ],
         () => &["trusted.c"],
     };
     let name = *names.choose(random).unwrap();
