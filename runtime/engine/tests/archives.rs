@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use common::{Memory, Nowhere, noise, pull, reference, sha256, store, tar};
 use cove_engine::{Image, ImportOptions, Loaded, RemoveOptions, Saved, Store};
 use cove_oci::{Codec, Digest, Manifest, Platform, ReferenceDefaults};
-use cove_transfer::{CopyOptions, Platforms, Silent, Source, Step, copy};
+use cove_transfer::{CopyOptions, Platforms, Silent, copy};
 
 fn defaults() -> ReferenceDefaults {
     ReferenceDefaults::default()

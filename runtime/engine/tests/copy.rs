@@ -1,5 +1,5 @@
 //! `cp` into a container's root and out of it, and `export`.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "unpack/listing.rs"]
 #[allow(dead_code)]

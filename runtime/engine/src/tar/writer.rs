@@ -72,7 +72,7 @@ impl<W: Write> Writer<W> {
 
     /// The same for so many zeros.
     pub fn zeros(&mut self, mut count: u64) -> io::Result<()> {
-        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         while count > 0 {
             let piece = usize::try_from(count).unwrap_or(usize::MAX).min(ZEROS.len());
             self.data(&ZEROS[..piece])?;
