@@ -66,7 +66,15 @@ pub struct Created {
     process: OwnedFd,
     pid_file: Option<PathBuf>,
     /// How it is told to start, if not by `start`.
-    channel: Option<Channel>,
+    starting: Option<Starting>,
+}
+
+/// The process of `run`, before its program has taken over.
+#[derive(Debug)]
+struct Starting {
+    channel: Channel,
+    /// Whether it has been told.
+    goes_on: bool,
 }
 
 /// How the container's process is to be started.
@@ -267,6 +275,14 @@ fn make_in(
     if new_user_namespace || namespaces.joined(LinuxNamespaceType::User).is_some() {
         ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
     }
+    // Where nothing of ours must come before the program, it does not wait for us: that would cost it a wake-up.
+    let goes_on = start == Start::AtOnce
+        && config.hooks.is_none()
+        && options.pid_file.is_none()
+        && !filter.as_ref().is_some_and(Filter::notifies);
+    if goes_on {
+        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+    }
     accompany(&ours, config, &record)?;
     made.folder.write(&record)?;
     fail_point("record")?;
@@ -280,9 +296,9 @@ fn make_in(
     }
     fail_point("pid-file")?;
     let process = handle.1.try_clone().map_err(Error::system("duplicate a descriptor"))?;
-    let channel = (start == Start::AtOnce).then_some(ours);
+    let starting = (start == Start::AtOnce).then_some(Starting { channel: ours, goes_on });
     let pid_file = made.pid_file.clone();
-    Ok(Created { folder: made.folder.clone(), record, warnings, pid, process, pid_file, channel })
+    Ok(Created { folder: made.folder.clone(), record, warnings, pid, process, pid_file, starting })
 }
 
 /// Whether this process may open mounts of the namespace that it is in.
@@ -416,8 +432,10 @@ fn accompany(channel: &Channel, config: &Config, record: &Record) -> Result<(), 
 impl Created {
     /// Lets the process of `run` go on, and waits until the container's program has taken over.
     fn start(&mut self) -> Result<(), Error> {
-        let Some(channel) = self.channel.take() else { return Ok(()) };
-        channel.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+        let Some(Starting { channel, goes_on }) = self.starting.take() else { return Ok(()) };
+        if !goes_on {
+            channel.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+        }
         match channel.receive().map_err(Error::system("hear of the container's process"))? {
             // Its end has closed: `execve` was successful.
             None => self.record.after_start(),

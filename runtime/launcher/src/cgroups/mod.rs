@@ -194,6 +194,18 @@ impl Cgroups {
         paths
     }
 
+    /// The hierarchies of version 1 that the container is in: where each is mounted, the container's cgroup, and the
+    /// controllers.
+    pub(crate) fn places_v1(&self) -> impl Iterator<Item = (&Path, PathBuf, &[String])> {
+        let version1 = self.hierarchies.iter().filter(|hierarchy| hierarchy.version == Version::V1);
+        version1.map(|hierarchy| (&*hierarchy.mount, hierarchy.full_path(), &*hierarchy.controllers))
+    }
+
+    /// The container's cgroup, if it is in the unified hierarchy and in no other.
+    pub(crate) fn unified_path(&self) -> Option<PathBuf> {
+        self.unified().filter(|_| self.is_unified()).map(Hierarchy::full_path)
+    }
+
     /// Whether the container is in the unified hierarchy and in no other.
     pub fn is_unified(&self) -> bool {
         !self.hierarchies.is_empty() && self.hierarchies.iter().all(|hierarchy| hierarchy.version == Version::V2)
