@@ -11,13 +11,13 @@ use oci_spec::runtime::LinuxNamespaceType;
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::capabilities::Sets;
-use crate::cgroups::{Cgroups, Request};
+use crate::cgroups::{Cgroups, Entrance, Request};
 use crate::channel::{Channel, Message};
 use crate::config::Config;
 use crate::confine::{self, Confinement, Limits};
 use crate::console::ConsoleSocket;
 use crate::error::{Failure, plain};
-use crate::init::{self, Init};
+use crate::init::{self, Init, Way};
 use crate::namespaces::{Namespaces, join};
 use crate::proc::Proc;
 use crate::process_id::ProcessId;
@@ -219,14 +219,28 @@ fn make_in(
         new_keyring: !options.no_new_keyring,
         personality: config.linux.personality().clone(),
     };
-    // If this process is killed, `delete` knows from it what there may be.
-    made.folder.write(&record)?;
     made.cgroups = Some(Rc::clone(&cgroups));
-    warnings.extend(cgroups.create(resources)?);
-    let entrance = cgroups.entrance()?;
-    fail_point("cgroups")?;
-    let rootfs =
-        if may_mount() { Some(RootFs::prepare(config, &root_path, &cgroups, options.no_pivot)?) } else { None };
+    // Where the new process can walk into them alone, they are made while it makes its namespaces and mounts.
+    let beside = cgroups.can_come_late()
+        && !user_namespace
+        && namespaces.is_new(LinuxNamespaceType::Mount)
+        && namespaces.joined(LinuxNamespaceType::Pid).is_none()
+        && may_mount();
+    let folder = made.folder;
+    let mut make_cgroups = |record: &Record| -> Result<(), Error> {
+        // If this process is killed, `delete` knows from it what there may be.
+        folder.write(record)?;
+        warnings.extend(cgroups.create(resources)?);
+        Ok(fail_point("cgroups")?)
+    };
+    let entrance = if beside {
+        None
+    } else {
+        make_cgroups(&record)?;
+        Some(cgroups.entrance()?)
+    };
+    let there = entrance.as_ref().map(|_| &*cgroups);
+    let rootfs = if may_mount() { Some(RootFs::prepare(config, &root_path, there, options.no_pivot)?) } else { None };
     fail_point("rootfs")?;
     let proc = Proc::open().map_err(Error::system("open /proc"))?;
     let console = options.console_socket.as_ref().filter(|_| process.terminal).map(ConsoleSocket::connect);
@@ -242,15 +256,19 @@ fn make_in(
         keyring: (!options.no_new_keyring).then_some(options.id.as_str()),
         limits: if user_namespace { Limits::OfParent } else { Limits::Late },
     };
-    let into = entrance.folder_v2().filter(|_| !user_namespace);
-    let (pid, handle) = clone_into(&namespaces, into, &ours, || Init {
+    let into = entrance.as_ref().and_then(Entrance::folder_v2).filter(|_| !user_namespace);
+    let at_once = namespaces.at_once() & if beside { !(libc::CLONE_NEWNET as u64) } else { u64::MAX };
+    let way = match &entrance {
+        Some(entrance) => Way::Open { entrance, is_cloned_into: into.is_some() },
+        None => Way::Coming,
+    };
+    let (pid, handle) = clone_into(&namespaces, at_once, into, &ours, || Init {
         config,
         root: &root_path,
         rootfs: rootfs.as_ref(),
         no_pivot: options.no_pivot,
         namespaces: &namespaces,
-        entrance: &entrance,
-        is_cloned_into: into.is_some(),
+        cgroups: way,
         proc: &proc,
         confinement,
         console: console.as_ref(),
@@ -262,6 +280,10 @@ fn make_in(
     drop(theirs);
     let handle = made.process.insert((pid, handle));
     fail_point("clone")?;
+    if beside {
+        make_cgroups(&record)?;
+        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+    }
     record.creating = false;
     record.init = ProcessId::of(pid).map_err(Error::system("look at the container's process"))?;
     if user_namespace {
@@ -328,6 +350,7 @@ fn root_path(config: &Config, bundle: &Path) -> Result<PathBuf, Error> {
 /// Clones the process that becomes the container's; in it, this does not come back.
 fn clone_into<'a>(
     namespaces: &Namespaces,
+    at_once: u64,
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
     channel: &Channel,
     init: impl FnOnce() -> Init<'a>,
@@ -358,7 +381,7 @@ fn clone_into<'a>(
         join(joined, LinuxNamespaceType::Pid).map(|()| own)
     });
     let own = own.transpose().map_err(Error::system("error joining the pid namespace"))?;
-    let result = clone(namespaces.at_once(), cgroup);
+    let result = clone(at_once, cgroup);
     if let Ok(Clone::Child) = result {
         init().become_container();
     }

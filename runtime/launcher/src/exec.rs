@@ -22,6 +22,7 @@ use crate::error::Failure;
 use crate::init::{become_root, hide, wait};
 use crate::mounts::Within;
 use crate::proc::Proc;
+use crate::seccomp::Filter;
 use crate::state::{Record, RootFolder, Status, replace};
 use crate::syscalls::{self, Clone, clone};
 use crate::{Error, notify, user_namespace};
@@ -113,7 +114,10 @@ pub fn exec(root: &RootFolder, container: &Container, options: &ExecOptions) -> 
     };
     let (pid, handle) = clone_into(joining, &ours)?;
     drop(theirs);
-    let added = accompany(&ours, container, options, pid);
+    // Where nothing of ours must come before the program, it does not wait for us: that would cost it a wake-up.
+    let goes_on = options.pid_file.is_none() && !filter.as_ref().is_some_and(Filter::notifies);
+    let told = if goes_on { ours.send(&Message::Go).map_err(Error::system("reach the process")) } else { Ok(()) };
+    let added = told.and_then(|()| accompany(&ours, container, options, pid, goes_on));
     if let Err(error) = added {
         let _ = rustix::process::pidfd_send_signal(&handle, Signal::KILL);
         let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
@@ -269,8 +273,14 @@ impl Joining<'_> {
     }
 }
 
-/// Does what the new process asks for, until the program has taken over.
-fn accompany(channel: &Channel, container: &Container, options: &ExecOptions, pid: Pid) -> Result<(), Error> {
+/// Does what the new process asks for, until the program has taken over. `goes_on`: it has been told already that it may.
+fn accompany(
+    channel: &Channel,
+    container: &Container,
+    options: &ExecOptions,
+    pid: Pid,
+    goes_on: bool,
+) -> Result<(), Error> {
     let mut ready = false;
     loop {
         let message = channel.receive().map_err(Error::system("hear of the process"))?;
@@ -289,7 +299,9 @@ fn accompany(channel: &Channel, container: &Container, options: &ExecOptions, pi
                 if let Some(path) = &options.pid_file {
                     replace(path, pid.as_raw_nonzero().to_string().as_bytes())?;
                 }
-                channel.send(&Message::Go).map_err(Error::system("reach the process"))?;
+                if !goes_on {
+                    channel.send(&Message::Go).map_err(Error::system("reach the process"))?;
+                }
                 ready = true;
             }
             Some(Message::Failed(text)) => return Err(Error::Start(text)),

@@ -206,6 +206,12 @@ impl Cgroups {
         self.unified().filter(|_| self.is_unified()).map(Hierarchy::full_path)
     }
 
+    /// Whether a process can join them by its own force long after it was made: on version 2 that is slow, and a unit of
+    /// systemd has to be kept alive until then.
+    pub(crate) fn can_come_late(&self) -> bool {
+        self.unit.is_none() && self.unified().is_none()
+    }
+
     /// Whether the container is in the unified hierarchy and in no other.
     pub fn is_unified(&self) -> bool {
         !self.hierarchies.is_empty() && self.hierarchies.iter().all(|hierarchy| hierarchy.version == Version::V2)
