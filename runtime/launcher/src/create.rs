@@ -10,6 +10,7 @@ use std::rc::Rc;
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use crate::between::clone_through;
 use crate::capabilities::Sets;
 use crate::cgroups::{Cgroups, Entrance, Request};
 use crate::channel::{Channel, Message};
@@ -159,12 +160,6 @@ impl Made<'_> {
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        Self::Start(failure.0)
-    }
-}
-
 fn make_in(
     root: &RootFolder,
     options: &CreateOptions,
@@ -262,7 +257,7 @@ fn make_in(
         Some(entrance) => Way::Open { entrance, is_cloned_into: into.is_some() },
         None => Way::Coming,
     };
-    let (pid, handle) = clone_into(&namespaces, at_once, into, &ours, || Init {
+    let (pid, handle) = clone_into(&namespaces, at_once, into, (&ours, &theirs), || Init {
         config,
         root: &root_path,
         rootfs: rootfs.as_ref(),
@@ -352,25 +347,22 @@ fn clone_into<'a>(
     namespaces: &Namespaces,
     at_once: u64,
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
-    channel: &Channel,
+    (ours, theirs): (&Channel, &Channel),
     init: impl FnOnce() -> Init<'a>,
 ) -> Result<(Pid, OwnedFd), Error> {
-    let cloned = Error::system("error making the container's process");
     if let Some(user) = namespaces.joined(LinuxNamespaceType::User) {
-        // Its namespaces must be those of the user namespace that is joined, so somebody has to be in it to make them.
-        let Clone::Parent(between, _) = clone(0, None).map_err(cloned)? else {
-            enter_and_clone(user, namespaces, init)
-        };
-        // It says all that it says before it ends.
-        let _ = rustix::process::waitpid(Some(between), WaitOptions::empty());
-        let message = channel.received().map_err(Error::system("hear of the container's process"))?;
-        return match message {
-            Some(Message::Process(number)) => {
-                let pid = Pid::from_raw(number).ok_or_else(|| Error::Start("it has no number".to_owned()))?;
-                Ok((pid, user_namespace::pidfd(pid)?))
+        // Its namespaces must be those of the user namespace that is joined.
+        let enter = || {
+            join(user, LinuxNamespaceType::User).map_err(Failure::at("error joining the user namespace"))?;
+            init::become_root(false)?;
+            match namespaces.joined(LinuxNamespaceType::Pid) {
+                Some(pid) => join(pid, LinuxNamespaceType::Pid).map_err(Failure::at("error joining the pid namespace")),
+                None => Ok(()),
             }
-            Some(Message::Failed(text)) => Err(Error::Start(text)),
-            _ => Err(Error::Start("the process between has ended".to_owned())),
+        };
+        return match clone_through(ours, theirs, at_once, enter)? {
+            Clone::Parent(pid, process) => Ok((pid, process)),
+            Clone::Child => init().become_container(),
         };
     }
     // Only children are in a process namespace that is joined. Back again: hooks belong to the caller's.
@@ -388,37 +380,9 @@ fn clone_into<'a>(
     if let Some(own) = own {
         join(&own, LinuxNamespaceType::Pid).map_err(Error::system("error leaving the container's pid namespace"))?;
     }
-    match result.map_err(cloned)? {
+    match result.map_err(Error::system("error making the container's process"))? {
         Clone::Parent(pid, process) => Ok((pid, process)),
         Clone::Child => Err(Error::Start("it came back".to_owned())),
-    }
-}
-
-/// In a process between: joins the user namespace and makes the container's process a child of our own parent.
-fn enter_and_clone<'a>(user: &OwnedFd, namespaces: &Namespaces, init: impl FnOnce() -> Init<'a>) -> ! {
-    let init = init();
-    let go = || -> Result<Pid, Failure> {
-        join(user, LinuxNamespaceType::User).map_err(Failure::at("error joining the user namespace"))?;
-        init::become_root(false)?;
-        if let Some(pid) = namespaces.joined(LinuxNamespaceType::Pid) {
-            join(pid, LinuxNamespaceType::Pid).map_err(Failure::at("error joining the pid namespace"))?;
-        }
-        let flags = namespaces.at_once() | libc::CLONE_PARENT as u64;
-        match clone(flags, None).map_err(Failure::at("error making the container's process"))? {
-            Clone::Parent(pid, _) => Ok(pid),
-            Clone::Child => Err(Failure(String::new())),
-        }
-    };
-    match go() {
-        Ok(pid) => {
-            let _ = init.channel.send(&Message::Process(pid.as_raw_nonzero().get()));
-            crate::syscalls::end(0)
-        }
-        Err(failure) if failure.0.is_empty() => init.become_container(),
-        Err(failure) => {
-            let _ = init.channel.send(&Message::Failed(failure.0));
-            crate::syscalls::end(1)
-        }
     }
 }
 
@@ -433,7 +397,7 @@ fn accompany(channel: &Channel, config: &Config, record: &Record) -> Result<(), 
                     #[allow(deprecated)]
                     let all = [hooks.prestart().as_ref(), hooks.create_runtime().as_ref()];
                     for hooks in all {
-                        hooks::call(hooks, &state).map_err(|error| Failure::init(error).0).map_err(Error::Start)?;
+                        hooks::call(hooks, &state).map_err(Failure::init)?;
                     }
                 }
                 channel.send(&Message::Go).map_err(Error::system("reach the container's process"))?;

@@ -58,15 +58,15 @@ impl Init<'_> {
     pub(crate) fn become_container(self) -> ! {
         let mut started = None;
         let Err(failure) = self.go(&mut started);
-        match started {
+        match (started, failure) {
             // The container has been started and its program does not run: it says so where the program would have spoken, as
             // with runc. Its callers take a `start` that fails for a fault of the runtime.
-            Some(_) if failure.0.starts_with("exec ") => {
-                let _ = rustix::io::write(rustix::stdio::stderr(), format!("{}\n", failure.0).as_bytes());
+            (Some(_), Failure::Program(text)) => {
+                let _ = rustix::io::write(rustix::stdio::stderr(), format!("{text}\n").as_bytes());
             }
-            Some(mut starter) => Started::fail(&mut starter, &failure.0),
+            (Some(mut starter), Failure::Step(text)) => Started::fail(&mut starter, &text),
             // Nobody hears it who is not there any more.
-            None => drop(self.channel.send(&Message::Failed(failure.0))),
+            (None, failure) => drop(self.channel.send(&Message::Failed(failure.into_text()))),
         }
         syscalls::end(1)
     }
@@ -88,7 +88,7 @@ impl Init<'_> {
                 let cgroups = &*self.record.cgroups;
                 let prepared =
                     RootFs::prepare(config, self.root, Some(cgroups), self.no_pivot).map_err(|error| match error {
-                        Error::Start(text) => Failure(text),
+                        Error::Start(text) => Failure::Step(text),
                         error => Failure::init(error),
                     })?;
                 self.root(config, &prepared)?
@@ -149,7 +149,7 @@ impl Init<'_> {
         }
         self.wait()?;
         let entrance = self.record.cgroups.entrance();
-        join(&entrance.map_err(|error| Failure(Error::from(error).to_string()))?, false)?;
+        join(&entrance.map_err(|error| Failure::Step(Error::from(error).to_string()))?, false)?;
         self.begin()
     }
 
@@ -229,7 +229,7 @@ impl Init<'_> {
 
 fn join(entrance: &Entrance, is_cloned_into: bool) -> Result<(), Failure> {
     let entered = entrance.enter(is_cloned_into);
-    entered.map_err(|error| Failure(format!("unable to apply cgroup configuration: {error}")))
+    entered.map_err(|error| Failure::Step(format!("unable to apply cgroup configuration: {error}")))
 }
 
 /// Waits to be told to go on.

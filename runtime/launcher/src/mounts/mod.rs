@@ -71,7 +71,7 @@ impl Prepared {
             let text = format!("invalid mount: destination {} not absolute", destination.display());
             return Err(Error::Config(text));
         }
-        let wrong = |text: String| Error::Start(Failure::init(text).0);
+        let wrong = |text: String| Error::Start(Failure::init(text).into_text());
         let maps_ids = [mount.uid_mappings(), mount.gid_mappings()];
         let maps_ids = options.map_ids.is_some() || maps_ids.into_iter().flatten().any(|maps| !maps.is_empty());
         if maps_ids && !options.bind {
