@@ -5,6 +5,7 @@
 
 pub mod config;
 mod containers;
+pub mod copying;
 mod delete;
 mod error;
 mod file;
@@ -16,6 +17,7 @@ mod overlay;
 pub mod protocol;
 mod record;
 mod state;
+pub mod volumes;
 
 pub use containers::{Container, Containers};
 pub use delete::delete;
@@ -26,3 +28,4 @@ pub use lock::{Alive, Operation};
 pub use overlay::{Overlay, Upper};
 pub use record::{Record, RootFolder};
 pub use state::{State, Status, boot_id};
+pub use volumes::{Volume, Volumes};
