@@ -62,6 +62,30 @@ impl Containers {
         Container { id: id.clone(), record, disk, run }
     }
 
+    /// A folder to lie below all layers of an image: with the mount points that every container has.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn base_layer(&self) -> Result<PathBuf, Error> {
+        let base = self.root.join("base");
+        let last = base.join("sys");
+        if last.is_dir() {
+            return Ok(base);
+        }
+        make_folder(&base)?;
+        // Whoever makes it at the same time makes the same; `sys` is the last.
+        for name in ["etc", "proc", "dev"] {
+            make_open_folder(&base.join(name))?;
+        }
+        for name in ["etc/hosts", "etc/hostname", "etc/resolv.conf"] {
+            let path = base.join(name);
+            File::options().create(true).append(true).open(&path).map_err(Error::system("make", &path))?;
+        }
+        file::sync_folder(&base)?;
+        make_open_folder(&last)?;
+        Ok(base)
+    }
+
     /// The container with this id, if there is one.
     pub fn get(&self, id: &ContainerId) -> Option<Container> {
         [false, true].map(|removed_at_end| self.at(id, removed_at_end)).into_iter().find(Container::exists)
@@ -473,6 +497,14 @@ fn names_in(folder: &Path) -> Result<Vec<String>, Error> {
         Err(error) => return Err(Error::system("read", folder)(error)),
     };
     Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// Makes a folder that everybody can read.
+fn make_open_folder(path: &Path) -> Result<(), Error> {
+    match DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::system("make", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a folder that is closed to others.

@@ -3,6 +3,7 @@
 //! Read and written by `cove`, which asks, and by `cove-runtime`, which watches one container: so nothing here needs a
 //! thread or an async runtime.
 
+pub mod check;
 pub mod config;
 mod containers;
 pub mod copying;
@@ -12,10 +13,12 @@ mod file;
 mod id;
 mod lock;
 pub mod log;
+pub mod mounts;
 mod names;
 mod overlay;
 pub mod protocol;
 mod record;
+pub mod spec;
 mod state;
 pub mod volumes;
 

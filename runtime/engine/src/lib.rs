@@ -43,7 +43,7 @@ pub use receive::{ReceiveOptions, Receiver};
 pub use remove::{LabelFilter, PruneFilter, Pruned, RemoveOptions, Removed};
 pub use seal::Sealed;
 pub use send::Sender;
-pub use store::{Found, Store};
+pub use store::{Found, Hold, Store};
 
 /// How this process can unpack. What its mounts will need is known to the store.
 fn unpack_options() -> unpack::UnpackOptions {

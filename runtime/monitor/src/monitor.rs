@@ -376,7 +376,9 @@ impl Monitor {
         if self.container.is_removed_at_end() {
             self.tell_the_end(code, |client| client.waits_for == Some(Awaited::End));
             self.setup.unmount();
-            if let Ok(_lock) = self.container.lock_exclusive() {
+            // Whoever hears that it could not be started holds the lock until then.
+            let lock = if refusal.is_some() { Ok(None) } else { self.container.lock_exclusive().map(Some) };
+            if lock.is_ok() {
                 let _ = containers.remove(&self.container);
             }
         }

@@ -110,7 +110,7 @@ pub(crate) fn failed(error: std::io::Error) -> Error {
 impl Networks {
     /// Makes the table of a network, or finds it made, and has the host's own firewall let the network's packets pass.
     pub(crate) fn prepare_firewall(&self, bridge: &Bridge) -> Result<Vec<Warning>, Error> {
-        let mut socket = open()?;
+        let mut socket = self.filter()?;
         let comment = comment(bridge);
         let (found, has_forward) = look(&mut socket, bridge)?;
         if !found.is_some_and(|found| nftables::has_comment(&found, &comment)) {

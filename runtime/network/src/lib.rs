@@ -43,6 +43,8 @@ mod ranges;
 mod record;
 mod sweep;
 mod syscalls;
+#[cfg(test)]
+mod tests;
 
 pub use address::MacAddress;
 pub use endpoint::{Binding, Connected, Endpoint, Request};

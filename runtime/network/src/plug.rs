@@ -43,7 +43,7 @@ impl Networks {
     /// container's namespace; the sockets that hold its ports are the caller's to close, behind this.
     pub fn disconnect(&self, endpoint: &Endpoint) -> Result<(), Error> {
         if !endpoint.ports.is_empty() {
-            let mut socket = firewall::open()?;
+            let mut socket = self.filter()?;
             firewall::unpublish(&mut socket, endpoint)?;
             self.forget(&mut socket, endpoint)?;
         }

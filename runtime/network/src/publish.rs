@@ -31,14 +31,15 @@ impl Networks {
         if endpoint.ports.is_empty() {
             return Ok(());
         }
-        let mut socket = firewall::open()?;
+        let mut socket = self.filter()?;
         firewall::unpublish(&mut socket, endpoint)?;
         self.forget(&mut socket, endpoint)?;
+        drop(socket);
         self.record_ports(endpoint, Vec::new())
     }
 
     fn lead(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let mut socket = firewall::open()?;
+        let mut socket = self.filter()?;
         let mut transaction = Transaction::new();
         firewall::publish(&mut transaction, &endpoint.bridge, &endpoint.ports, endpoint.address);
         if transaction.is_empty() {

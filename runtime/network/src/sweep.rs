@@ -33,12 +33,12 @@ impl Networks {
         if !self.endpoints(name)?.iter().any(is_dead) {
             return Ok(0);
         }
+        let mut socket = self.filter()?;
         let _lock = self.lock()?;
         let dead: Vec<Endpoint> = self.endpoints(name)?.into_iter().filter(is_dead).collect();
         let published = dead.iter().filter(|endpoint| !endpoint.ports.is_empty());
         let published: Vec<Ipv4Addr> = published.map(|endpoint| endpoint.address).collect();
         if !published.is_empty() {
-            let mut socket = firewall::open()?;
             let leads_there = |_, element: &crate::nftables::Element| firewall::leads_to(element, &published);
             firewall::remove(&mut socket, &bridge.interface, leads_there)?;
             for endpoint in &dead {

@@ -68,6 +68,8 @@ pub struct Session {
     pub sig_proxy: bool,
     /// What leaves the container running.
     pub detach_keys: DetachKeys,
+    /// Leaves as soon as the container runs.
+    pub detached: bool,
 }
 
 impl Session {
@@ -109,8 +111,15 @@ impl Session {
                 }
             }
             outgoing.flush();
-            if heard && let Some(outcome) = hear(connection, &mut buffer, &mut on_start)? {
-                break outcome;
+            match if heard { hear(connection, &mut buffer)? } else { Heard::Nothing } {
+                Heard::Nothing => {}
+                Heard::Started => {
+                    on_start();
+                    if self.detached {
+                        break Outcome::Detached;
+                    }
+                }
+                Heard::Over(outcome) => break outcome,
             }
         };
         drop(raw);
@@ -177,31 +186,36 @@ impl Outgoing<'_> {
     }
 }
 
-/// One message; what it means for the session's end.
-fn hear(connection: &Connection, buffer: &mut [u8], on_start: &mut impl FnMut()) -> Result<Option<Outcome>, Error> {
+/// What a message means for the session.
+enum Heard {
+    Nothing,
+    Started,
+    Over(Outcome),
+}
+
+fn hear(connection: &Connection, buffer: &mut [u8]) -> Result<Heard, Error> {
     let message = match connection.try_receive(buffer) {
         Ok(Some(message)) => message,
-        Ok(None) => return Ok(Some(Outcome::Lost)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        Ok(None) => return Ok(Heard::Over(Outcome::Lost)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Heard::Nothing),
         Err(error) => return Err(cove_container::Error::Monitor(error).into()),
     };
     let written = match message {
         Message::Output(bytes) => write_all(&mut io::stdout().lock(), bytes),
         Message::ErrorOutput(bytes) => write_all(&mut io::stderr().lock(), bytes),
-        Message::Ended(ended) => return Ok(Some(Outcome::Ended(ended.code))),
-        Message::Started => {
-            on_start();
-            Ok(())
-        }
+        Message::Ended(ended) => return Ok(Heard::Over(Outcome::Ended(ended.code))),
+        Message::Started => return Ok(Heard::Started),
         // The container has gone before our signal.
         Message::Refused(refusal) if refusal.code == 1 => Ok(()),
-        Message::Refused(refusal) => return Ok(Some(Outcome::Refused { text: refusal.text, code: refusal.code })),
+        Message::Refused(refusal) => {
+            return Ok(Heard::Over(Outcome::Refused { text: refusal.text, code: refusal.code }));
+        }
         _ => Ok(()),
     };
     // As docker: who does not want to read any more does not end the container.
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Io(error)),
-        _ => Ok(None),
+        _ => Ok(Heard::Nothing),
     }
 }
 

@@ -195,9 +195,6 @@ pub struct MountDetails {
     /// Folder of the volume that is mounted, relative to its root.
     #[serde(skip_serializing_if = "null::is_default")]
     pub subpath: String,
-    /// Of memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tmpfs: Option<TmpfsOptions>,
 }
 
 impl MountKind {

@@ -2,28 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::mounts::MountError;
+
 /// What went wrong with a volume or a mount.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No volume has this name.
     #[error("get {0}: no such volume")]
     NoSuchVolume(String),
-    /// A name that no volume can have.
-    #[error(
-        "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-    )]
-    InvalidName {
-        /// As it was written.
-        name: String,
-    },
-    /// A name of one letter, or one that is longer than names of folders are.
-    #[error("create {name}: volume name is too {problem}")]
-    NameLength {
-        /// As it was written.
-        name: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
+    /// A name that leaves no room for what a volume is called while it is being made.
+    #[error("create {0}: volume name is too long, 240 characters are the most")]
+    LongName(String),
     /// A driver other than `local`.
     #[error("create {name}: error looking up volume plugin {driver}: plugin {driver:?} not found")]
     NoSuchDriver {
@@ -62,39 +51,12 @@ pub enum Error {
     /// What a volume with `type` and `device` stands for cannot be mounted.
     #[error("failed to mount local volume: {0}")]
     MountVolume(String),
-    /// A `-v` that cannot be read.
-    #[error("invalid volume specification: '{0}'")]
-    InvalidSpecification(String),
-    /// A `-v` that asks for what there is not.
-    #[error("invalid volume specification: '{text}': {source}")]
-    InvalidBind {
-        /// As it was written.
-        text: String,
-        /// What is wrong with it.
-        #[source]
-        source: InvalidMount,
-    },
-    /// A `--mount` that asks for what there is not.
+    /// What was asked for cannot be.
     #[error(transparent)]
-    InvalidMount(#[from] InvalidMount),
-    /// The options at the end of a `-v` or `--volumes-from`.
-    #[error("invalid mode: {0}")]
-    InvalidMode(String),
-    /// A path in the container that cannot be one.
-    #[error(transparent)]
-    InvalidTarget(#[from] Problem),
-    /// Two mounts at one place.
-    #[error("Duplicate mount point: {0}")]
-    Duplicate(String),
-    /// `--volumes-from` without a container.
-    #[error("volumes-from specification cannot be an empty string")]
-    EmptyVolumesFrom,
+    Mount(#[from] MountError),
     /// What is no folder in the image cannot become a volume.
     #[error("cannot mount volume over existing file, file exists {0}")]
     OverFile(String),
-    /// An option of `--tmpfs`.
-    #[error("invalid tmpfs option [{0:?}]")]
-    InvalidTmpfsOption(String),
     /// A source that has to be there when the container starts.
     #[error("invalid mount config for type \"bind\": bind source path does not exist: {0}")]
     NoSource(String),
@@ -139,42 +101,6 @@ pub enum Error {
     /// A container's folder.
     #[error(transparent)]
     Container(#[from] crate::Error),
-}
-
-/// A mount that cannot be made, and why.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid mount config for type \"{kind}\": {problem}")]
-pub struct InvalidMount {
-    /// `bind`, `volume` or `tmpfs`.
-    pub kind: &'static str,
-    /// What is wrong with it.
-    pub problem: Problem,
-}
-
-/// What is wrong with a mount.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// Something that it must have.
-    #[error("field {0} must not be empty")]
-    Missing(&'static str),
-    /// Something that it cannot have.
-    #[error("field {0} must not be specified")]
-    Extra(&'static str),
-    /// The container's root.
-    #[error("invalid specification: destination can't be '/'")]
-    Root,
-    /// A path that does not begin with a slash.
-    #[error("invalid mount path: '{0}' mount path must be absolute")]
-    Relative(String),
-    /// Something that has to be there.
-    #[error("bind source path does not exist: {0}")]
-    NoSource(String),
-    /// Nobody could ever write to it.
-    #[error("must not set ReadOnly mode when using anonymous volumes")]
-    ReadOnlyAnonymous,
-    /// A path that leads out of the volume.
-    #[error("subpath must be a relative path within the volume")]
-    Subpath,
 }
 
 impl Error {

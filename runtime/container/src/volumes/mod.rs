@@ -11,9 +11,7 @@ mod error;
 mod local;
 mod resolve;
 mod seed;
-mod specification;
 mod start;
-mod tmpfs;
 
 #[cfg(test)]
 mod tests;
@@ -32,11 +30,11 @@ use time::OffsetDateTime;
 use crate::config::MountKind;
 use crate::error::is_absent;
 use crate::file::{self, Durability};
+use crate::mounts::check_volume_name;
 use crate::{ContainerId, Containers, Record, delete};
 
-pub use error::{Error, InvalidMount, Problem};
+pub use error::Error;
 pub use resolve::Resolved;
-pub use start::Mounted;
 
 /// The only driver: a folder, or what `mount` makes of the options.
 pub const LOCAL: &str = "local";
@@ -369,16 +367,9 @@ impl Volume {
 
 /// Docker's rule for names, and that of file systems.
 fn check_name(name: &str) -> Result<(), Error> {
-    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let too = |problem| Err(Error::NameLength { name: name.to_owned(), problem });
-    match name.as_bytes() {
-        [_] => too("short, names should be at least two alphanumeric characters"),
-        [first, rest @ ..] if first.is_ascii_alphanumeric() && rest.iter().copied().all(is_inner) => {
-            // So that the name of an unfinished one fits too.
-            if name.len() + UNFINISHED.len() <= 255 { Ok(()) } else { too("long, 240 characters are the most") }
-        }
-        _ => Err(Error::InvalidName { name: name.to_owned() }),
-    }
+    check_volume_name(name)?;
+    // So that the name of an unfinished one fits too.
+    if name.len() + UNFINISHED.len() <= 255 { Ok(()) } else { Err(Error::LongName(name.to_owned())) }
 }
 
 /// Makes a folder that is closed to others.

@@ -1,12 +1,12 @@
 //! From what was asked for (`-v`, `--mount`, `--volumes-from`, volumes of the image) to what a container gets: docker's
 //! `Mounts`. Done once, when the container is made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::specification::{self, Asked, clean};
-use super::{Error, Hold, LOCAL, Problem, Volumes, Wanted};
+use super::{Error, Hold, LOCAL, Volumes, Wanted};
 use crate::Containers;
-use crate::config::{Config, HostConfig, MountDetails, MountKind, MountPoint, VolumeOptions};
+use crate::config::{Config, HostConfig, MountDetails, MountKind, MountPoint};
+use crate::mounts::{Requested, requested, volumes_from};
 
 /// What a container gets.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Resolved {
 /// What is mounted where, so far.
 struct Points<'a> {
     volumes: &'a Volumes,
+    driver: &'a str,
     points: BTreeMap<String, MountPoint>,
     holds: Vec<Hold>,
 }
@@ -28,27 +29,27 @@ impl Volumes {
     /// Finds out what a container gets, and makes the volumes that there are not. `config` holds the volumes of the
     /// image too.
     ///
-    /// What other containers have comes first (`--volumes-from`); `-v` and `--mount` take its places, and exclude each
-    /// other; a volume of the image or `-v /place` is only made where nothing else is. No folder of the host is made yet.
+    /// What other containers have comes first (`--volumes-from`, but for their memory, which nobody can share); `-v` and
+    /// `--mount` take its places; a volume of the image or `-v /place` is only made where nothing else is. No folder of
+    /// the host is made yet.
     ///
     /// # Errors
-    /// Docker's, in its words. Volumes that were made before stay, as with docker, but for those without a name.
+    /// Docker's, in its words. Volumes with a name that were made before stay, as with docker.
     pub fn resolve(
         &self,
         config: &Config,
         host_config: &HostConfig,
         containers: &Containers,
     ) -> Result<Resolved, Error> {
-        let mut points = Points { volumes: self, points: BTreeMap::new(), holds: Vec::new() };
+        let driver = host_config.volume_driver.as_str();
+        let mut points = Points { volumes: self, driver, points: BTreeMap::new(), holds: Vec::new() };
         match points.fill(config, host_config, containers) {
             Ok(()) => Ok(Resolved { mounts: points.points.into_values().collect(), holds: points.holds }),
             Err(error) => {
-                let made = points.points.into_values().filter(|point| point.details.anonymous);
-                let made: Vec<String> = made.map(|point| point.name).collect();
                 points.holds.clear();
-                for name in made {
-                    // Somebody else may have it through `--volumes-from`: then it stays.
-                    if let Ok(Some(volume)) = self.get(&name) {
+                for point in points.points.into_values().filter(|point| point.details.anonymous) {
+                    // Of another container: then it stays, for it is in use.
+                    if let Ok(Some(volume)) = self.get(&point.name) {
                         let _ = self.remove(&volume, containers);
                     }
                 }
@@ -60,59 +61,16 @@ impl Volumes {
 
 impl Points<'_> {
     fn fill(&mut self, config: &Config, host_config: &HostConfig, containers: &Containers) -> Result<(), Error> {
-        for path in host_config.tmpfs.keys() {
-            specification::target(path)?;
-        }
         // All is read before anything is made.
-        let mut binds = Vec::new();
-        for text in &host_config.binds {
-            binds.push(specification::bind(text, &host_config.volume_driver)?);
-        }
-        let mut mounts = Vec::new();
-        for mount in &host_config.mounts {
-            mounts.push((Asked::of(mount, true)?, mount.target.as_str()));
-        }
-        // A relative path is below the root, as with docker.
-        if config.volumes.keys().any(|path| clean(&format!("/{path}")) == "/") {
-            return Err(Error::InvalidTarget(Problem::Root));
-        }
-        let mut taken: BTreeSet<String> = BTreeSet::new();
-        let memory: BTreeSet<String> = host_config.tmpfs.keys().map(|path| clean(path)).collect();
-        for asked in &binds {
-            let place = &asked.point.destination;
-            if memory.contains(place) || !taken.insert(place.clone()) {
-                return Err(Error::Duplicate(place.clone()));
-            }
-        }
-        for (asked, target) in &mounts {
-            if !taken.insert(asked.point.destination.clone()) {
-                return Err(Error::Duplicate((*target).to_owned()));
-            }
-        }
+        let requested = requested(config, host_config)?;
         for text in &host_config.volumes_from {
             self.of_other(text, containers)?;
         }
-        for asked in binds.into_iter().chain(mounts.into_iter().map(|(asked, _)| asked)) {
-            self.add(asked)?;
-        }
-        for path in config.volumes.keys() {
-            let place = clean(path);
-            if !self.points.contains_key(&place) && !memory.contains(&place) {
-                let options = VolumeOptions::default();
-                let details = MountDetails { seeded: true, ..MountDetails::default() };
-                let driver = match host_config.volume_driver.as_str() {
-                    "" => LOCAL,
-                    driver => driver,
-                };
-                let point = MountPoint {
-                    kind: MountKind::Volume,
-                    destination: place,
-                    driver: driver.to_owned(),
-                    writable: true,
-                    details,
-                    ..MountPoint::default()
-                };
-                self.add_volume(point, options)?;
+        for asked in requested {
+            // Docker's mode for volumes that were named; those of the image have none, and no claim to a place.
+            let yields = asked.source.is_empty() && asked.mount.is_none();
+            if !(yields && self.points.contains_key(&asked.destination)) {
+                self.add(asked)?;
             }
         }
         Ok(())
@@ -120,7 +78,7 @@ impl Points<'_> {
 
     /// What another container has.
     fn of_other(&mut self, text: &str, containers: &Containers) -> Result<(), Error> {
-        let (name, read_only) = specification::volumes_from(text)?;
+        let (name, read_only) = volumes_from(text)?;
         for mount in containers.find(name)?.record()?.mounts {
             let point = MountPoint {
                 mode: String::new(),
@@ -129,41 +87,59 @@ impl Points<'_> {
                 details: MountDetails { seeded: false, ..mount.details.clone() },
                 ..mount
             };
-            if point.kind == MountKind::Volume {
-                let volume = self.volumes.find(&point.name)?;
-                let hold = self.volumes.hold(&volume)?.ok_or_else(|| Error::NoSuchVolume(point.name.clone()))?;
-                self.holds.push(hold);
+            match point.kind {
+                MountKind::Tmpfs => continue,
+                MountKind::Bind => {}
+                MountKind::Volume => {
+                    let volume = self.volumes.find(&point.name)?;
+                    let hold = self.volumes.hold(&volume)?.ok_or_else(|| Error::NoSuchVolume(point.name.clone()))?;
+                    self.holds.push(hold);
+                }
             }
             self.points.insert(point.destination.clone(), point);
         }
         Ok(())
     }
 
-    fn add(&mut self, asked: Asked) -> Result<(), Error> {
-        if asked.point.kind != MountKind::Volume {
-            self.points.insert(asked.point.destination.clone(), asked.point);
-            return Ok(());
-        }
-        let mut point = asked.point;
-        if point.mode.is_empty() && point.driver == LOCAL {
-            point.mode = "z".to_owned();
-        }
-        self.add_volume(point, asked.options)
-    }
-
-    fn add_volume(&mut self, mut point: MountPoint, options: VolumeOptions) -> Result<(), Error> {
-        let wanted = Wanted {
-            name: Some(point.name.clone()).filter(|name| !name.is_empty()),
-            driver: point.driver.clone(),
-            labels: options.labels,
-            options: options.driver_config.unwrap_or_default().options,
+    fn add(&mut self, asked: Requested) -> Result<(), Error> {
+        let mut point = MountPoint {
+            kind: asked.kind,
+            destination: asked.destination,
+            mode: asked.mode,
+            writable: asked.is_writable,
+            propagation: asked.propagation,
+            ..MountPoint::default()
         };
-        point.details.anonymous = wanted.name.is_none();
-        let (volume, hold) = self.volumes.create_held(wanted)?;
-        self.holds.push(hold);
-        point.name = volume.name().to_owned();
-        point.driver.clone_from(&volume.record().driver);
-        point.source = volume.data().display().to_string();
+        let mount = asked.mount.unwrap_or_default();
+        match asked.kind {
+            MountKind::Bind => {
+                point.source = asked.source;
+                point.details.creates_source = asked.makes_source;
+                point.details.non_recursive = mount.bind_options.unwrap_or_default().non_recursive;
+            }
+            MountKind::Tmpfs => {}
+            MountKind::Volume => {
+                let options = mount.volume_options.unwrap_or_default();
+                let driver = options.driver_config.unwrap_or_default();
+                let wanted = Wanted {
+                    name: Some(asked.source).filter(|name| !name.is_empty()),
+                    driver: if driver.name.is_empty() { self.driver.to_owned() } else { driver.name },
+                    labels: options.labels,
+                    options: driver.options,
+                };
+                point.details = MountDetails {
+                    anonymous: wanted.name.is_none(),
+                    seeded: asked.copies && options.subpath.is_empty(),
+                    subpath: options.subpath,
+                    ..MountDetails::default()
+                };
+                let (volume, hold) = self.volumes.create_held(wanted)?;
+                self.holds.push(hold);
+                point.name = volume.name().to_owned();
+                point.driver = LOCAL.to_owned();
+                point.source = volume.data().display().to_string();
+            }
+        }
         self.points.insert(point.destination.clone(), point);
         Ok(())
     }

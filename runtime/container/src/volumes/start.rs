@@ -1,65 +1,40 @@
-//! Mounts as an OCI runtime is told of them, when a container starts.
+//! Mounts when a container starts: sources made and checked, as the builder of `config.json` wants them.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Mount;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-use super::specification::clean;
-use super::{Error, Volumes, tmpfs};
-use crate::config::{HostConfig, MountKind, MountPoint, Propagation};
-
-/// What a container's mounts are for its runtime.
-#[derive(Debug, Default)]
-pub struct Mounted {
-    /// Those above others first.
-    pub mounts: Vec<Mount>,
-    /// What the container's root must be (`linux.rootfsPropagation`) so that mounts propagate as they were asked to.
-    pub root_propagation: Option<Propagation>,
-}
+use super::{Error, Volumes};
+use crate::config::{MountKind, MountPoint, Propagation};
+use crate::mounts::clean;
+use crate::spec::Bind;
 
 impl Volumes {
-    /// Makes everything ready that a container mounts, and tells how: mounts of its record, and `--tmpfs`. Folders of
-    /// the host that `-v` names are made, volumes are mounted where they have to be.
-    ///
-    /// A runtime gets them behind the mounts that every container has; of those with the same place (`/dev/shm`,
-    /// `/etc/hosts`) only these.
+    /// Makes everything ready that a container mounts, and tells how. Folders of the host that `-v` names are made, volumes
+    /// are mounted where they have to be. Memory is not here: the builder of `config.json` has it from the `HostConfig`.
     ///
     /// # Errors
     /// Docker's, in its words.
-    pub fn mounts(&self, mounts: &[MountPoint], host_config: &HostConfig) -> Result<Mounted, Error> {
-        let mut mounted = Mounted::default();
-        let memory: BTreeMap<String, &str> =
-            host_config.tmpfs.iter().map(|(path, options)| (clean(path), options.as_str())).collect();
-        for (path, options) in memory {
-            let options = tmpfs::merged(options)?;
-            if !mounts.iter().any(|mount| mount.destination == path) {
-                mounted.mounts.push(mount(&path, "tmpfs", Path::new("tmpfs"), options));
-            }
+    pub fn binds(&self, mounts: &[MountPoint]) -> Result<Vec<Bind>, Error> {
+        mounts.iter().filter(|point| point.kind != MountKind::Tmpfs).map(|point| self.bind(point)).collect()
+    }
+
+    fn bind(&self, point: &MountPoint) -> Result<Bind, Error> {
+        let source = match point.kind {
+            MountKind::Bind | MountKind::Tmpfs => source_of(point)?,
+            MountKind::Volume => self.folder_of(point)?,
+        };
+        if let Some(propagation) = point.propagation {
+            check_propagation(&source, propagation)?;
         }
-        for point in mounts {
-            let destination = clean(&format!("/{}", point.destination));
-            let made = match point.kind {
-                MountKind::Tmpfs => {
-                    let options = tmpfs::of_mount(point.details.tmpfs.as_ref(), !point.writable);
-                    mount(&destination, "tmpfs", Path::new("tmpfs"), options)
-                }
-                MountKind::Bind => {
-                    let source = source_of(point)?;
-                    if let Some(propagation) = point.propagation {
-                        raise(&mut mounted.root_propagation, required(&source, propagation)?);
-                    }
-                    mount(&destination, "bind", &source, bind_options(point))
-                }
-                MountKind::Volume => mount(&destination, "bind", &self.folder_of(point)?, bind_options(point)),
-            };
-            mounted.mounts.push(made);
-        }
-        let depth = |mount: &Mount| mount.destination().components().count();
-        mounted.mounts.sort_by(|one, other| (depth(one), one.destination()).cmp(&(depth(other), other.destination())));
-        Ok(mounted)
+        Ok(Bind {
+            source,
+            destination: clean(&point.destination).into(),
+            is_writable: point.writable,
+            propagation: point.propagation,
+            is_recursive: !point.details.non_recursive,
+        })
     }
 
     /// The folder of the host that a volume's mount shows.
@@ -85,25 +60,6 @@ impl Volumes {
     }
 }
 
-fn mount(destination: &str, kind: &str, source: &Path, options: Vec<String>) -> Mount {
-    let mut mount = Mount::default();
-    mount
-        .set_destination(destination.into())
-        .set_typ(Some(kind.to_owned()))
-        .set_source(Some(source.to_owned()))
-        .set_options(Some(options));
-    mount
-}
-
-fn bind_options(point: &MountPoint) -> Vec<String> {
-    let mut options = vec![if point.details.non_recursive { "bind" } else { "rbind" }];
-    if !point.writable {
-        options.push("ro");
-    }
-    options.extend(point.propagation.map(Propagation::as_str));
-    options.into_iter().map(str::to_owned).collect()
-}
-
 /// The source of a bind mount, made if that was asked for.
 fn source_of(point: &MountPoint) -> Result<PathBuf, Error> {
     let path = PathBuf::from(&point.source);
@@ -118,34 +74,25 @@ fn source_of(point: &MountPoint) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Keeps the stronger of two demands on the root.
-fn raise(root: &mut Option<Propagation>, needed: Option<Propagation>) {
-    if let Some(needed) = needed
-        && *root != Some(Propagation::Shared)
-    {
-        *root = Some(needed);
-    }
-}
-
-/// What the container's root must be for a propagation, which the host must give.
-fn required(source: &Path, propagation: Propagation) -> Result<Option<Propagation>, Error> {
-    let (wanted, root) = match propagation {
-        Propagation::Private | Propagation::Rprivate => return Ok(None),
-        Propagation::Shared | Propagation::Rshared => ("shared", Propagation::Shared),
-        Propagation::Slave | Propagation::Rslave => ("shared or slave", Propagation::Rslave),
+/// Refuses a propagation that the host does not give.
+fn check_propagation(source: &Path, propagation: Propagation) -> Result<(), Error> {
+    let wanted = match propagation {
+        Propagation::Private | Propagation::Rprivate => return Ok(()),
+        Propagation::Shared | Propagation::Rshared => "shared",
+        Propagation::Slave | Propagation::Rslave => "shared or slave",
     };
     let path = std::fs::canonicalize(source).map_err(Error::system("read", source))?;
     let info = Path::new("/proc/self/mountinfo");
     let table = std::fs::read_to_string(info).map_err(Error::system("read", info))?;
     let (mount, is_shared, is_slave) = mount_of(&path, &table).unwrap_or_default();
-    if is_shared || (root == Propagation::Rslave && is_slave) {
-        return Ok(Some(root));
+    if is_shared || (is_slave && wanted != "shared") {
+        return Ok(());
     }
     Err(Error::NotShared { source_path: path.display().to_string(), mount, wanted })
 }
 
 /// The mount that a path lies in, and whether it is shared or a slave.
-fn mount_of(path: &Path, table: &str) -> Option<(String, bool, bool)> {
+pub(super) fn mount_of(path: &Path, table: &str) -> Option<(String, bool, bool)> {
     let read = |line: &str| {
         let mut fields = line.split(' ');
         let at = unescaped(fields.nth(4)?);

@@ -1,6 +1,7 @@
 //! Sends a batch and reads what the kernel answers.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -12,16 +13,16 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// A dump whose things changed meanwhile says so in its flags.
 const INTERRUPTED: u16 = 0x10;
-/// The kernel fills at most so much at once into the answers to a dump.
-const BUFFER: usize = 32 * 1024;
+/// The kernel fills a page or two into an answer to a dump, and all other answers are shorter.
+const BUFFER: usize = 16 * 1024;
 /// How often a dump that others interrupt is begun again.
 const ATTEMPTS: usize = 20;
 
 /// A socket to one netlink family, in the network namespace in which it was opened.
+#[derive(Debug)]
 pub(crate) struct Socket {
     descriptor: OwnedFd,
     sequence: u32,
-    buffer: Vec<u8>,
 }
 
 /// What came back for one message.
@@ -63,7 +64,7 @@ impl Socket {
     fn open(protocol: Option<Protocol>) -> io::Result<Self> {
         let kind = (AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC);
         let descriptor = rustix::net::socket_with(kind.0, kind.1, kind.2, protocol)?;
-        Ok(Socket { descriptor, sequence: 1, buffer: Vec::new() })
+        Ok(Socket { descriptor, sequence: 1 })
     }
 
     /// Sends the messages; the first error, if any of them has one.
@@ -105,12 +106,20 @@ impl Socket {
         rustix::io::retry_on_intr(|| rustix::net::send(&self.descriptor, bytes, SendFlags::empty()))?;
         let mut answers: Vec<Answer> = (0..count).map(|_| Answer::default()).collect();
         let (mut finished, mut interrupted) = (false, false);
-        self.buffer.resize(BUFFER, 0);
+        // Not filled with zeros first: what is never written costs the monitor no memory.
+        let mut buffer = [MaybeUninit::<u8>::uninit(); BUFFER];
         while !finished {
-            let received = rustix::io::retry_on_intr(|| {
-                rustix::net::recv(&self.descriptor, &mut self.buffer[..], RecvFlags::TRUNC).map(|(_, length)| length)
-            })?;
-            let mut rest = self.buffer.get(..received).ok_or(io::ErrorKind::InvalidData)?;
+            let received = loop {
+                match rustix::net::recv(&self.descriptor, &mut buffer, RecvFlags::TRUNC) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    received => break received?,
+                }
+            };
+            let ((received, _), length) = received;
+            if received.len() < length {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            let mut rest: &[u8] = received;
             while let Some(message) = next(&mut rest) {
                 let number = usize::try_from(message.sequence.wrapping_sub(first)).unwrap_or(count);
                 // What is not an answer to these is a late one to an attempt before.
