@@ -4,6 +4,10 @@
 #[allow(dead_code)] // until `run` and `create` are wired in
 mod container;
 mod image;
+#[allow(dead_code)] // until the commands are wired in
+mod life;
+#[allow(dead_code)] // until the commands are wired in
+mod look;
 mod registry;
 mod system;
 
@@ -15,6 +19,16 @@ use clap::{Args, Parser, Subcommand};
 pub use container::{ContainerOptions, Create, Run};
 pub use image::{
     History, Images, Import, Inspect, InspectImage, Load, Mount, Prune, Remove, Save, Tag as TagImage, Unmount,
+};
+#[allow(unused_imports)] // until the commands are wired in
+pub use life::{
+    Attach, Commit, Copy, Exec, Export, Kill, Pause, PruneContainers, RemoveContainers, Rename, Restart, Start, Stop,
+    Unpause, Update, Wait,
+};
+#[allow(unused_imports)] // until the commands are wired in
+pub use look::{
+    CreateVolume, Diff, Events, InspectContainers, InspectNetworks, InspectVolumes, ListNetworks, ListVolumes, Logs,
+    Port, PruneVolumes, Ps, RemoveVolumes, Stats, Top,
 };
 pub use registry::{InspectManifest, Login, Logout, ProgressStyle, Pull, Push, Search};
 pub use system::{Completion, DiskUsage, Info, Shell, SystemPrune, Version};
