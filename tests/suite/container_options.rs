@@ -293,7 +293,8 @@ fn the_runtime_gets_what_docker_s_runtime_gets() {
             "Files": "/files",
             "Cgroup": docker["linux"]["cgroupsPath"],
             "Shm": shareable.then_some("/shm"),
-            "Profile": docker["linux"]["seccomp"],
+            // Where docker's runtime gets none, ours must not get the default either.
+            "Profile": docker["linux"].get("seccomp").cloned().unwrap_or(json!({"defaultAction": "not wanted here"})),
             // Those that this docker knows.
             "Capabilities": 38,
         });
