@@ -25,7 +25,10 @@ pub fn read(arguments: &[OsString], width: usize) -> Result<Asked, Refused> {
     let mut command = command();
     command.build();
     let mut parser = with_switches(Cove::command());
-    let arguments = &without_empty_platform(arguments);
+    // What stands behind the name of an image or a container belongs to the program that is run.
+    let runs =
+        usage::path(&command, arguments).last().is_some_and(|name| matches!(name.as_str(), "run" | "create" | "exec"));
+    let arguments = &if runs { arguments.to_vec() } else { without_empty_platform(arguments) };
     if let Some(path) = help_command(&command, arguments)? {
         return Ok(Asked::Help(help::render(&command, &path, width)));
     }
@@ -100,7 +103,7 @@ fn group_without_command(matches: &clap::ArgMatches, command: &Command) -> Optio
 }
 
 /// Turns every switch into an option whose value may be left out, and lets values begin with a dash.
-fn with_switches(command: Command) -> Command {
+pub fn with_switches(command: Command) -> Command {
     let command = command.args_override_self(true).mut_args(|arg| {
         if arg.is_positional() || matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
             return arg;

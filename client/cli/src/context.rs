@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cove_container::Containers;
 use cove_engine::{Places, Store};
 use cove_oci::{Reference, ReferenceDefaults};
 use cove_remote::{
@@ -44,6 +45,23 @@ impl Context {
     /// A context with nothing but the store's places: for completion.
     pub fn bare(root: Option<PathBuf>, run: Option<PathBuf>) -> Self {
         Context { printer: Arc::new(Printer::standard()), debug: false, config: None, root, run }
+    }
+
+    /// The same, with results on stderr: for a command that is part of another one.
+    pub fn beside(&self) -> Self {
+        Context {
+            printer: Arc::new(Printer::beside()),
+            debug: self.debug,
+            config: self.config.clone(),
+            root: self.root.clone(),
+            run: self.run.clone(),
+        }
+    }
+
+    /// The containers of this user.
+    pub fn containers(&self) -> Containers {
+        let places = self.places();
+        Containers::new(&places.root, &places.run)
     }
 
     /// What is configured of registries.

@@ -68,6 +68,73 @@ pub enum Error {
     /// The store. Docker's first words, for scripts look for them.
     #[error("Error response from daemon: {0}")]
     Store(#[from] cove_engine::Error),
+    /// A container's folder, or its monitor.
+    #[error("Error response from daemon: {0}")]
+    Container(#[from] cove_container::Error),
+    /// A container's monitor refuses something.
+    #[error("Error response from daemon: {0}")]
+    Refused(String),
+    /// The program that starts containers is not there.
+    #[error("cannot start `{}`: {source}\nit belongs beside `cove`; COVE_RUNTIME names another place", path.display())]
+    NoRuntime {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// What a container is asked to be.
+    #[error(transparent)]
+    ContainerOptions(#[from] crate::options::OptionError),
+    /// `--cidfile` names a file that is there.
+    #[error(
+        "container ID file found, make sure the other container isn't running or delete {}", .0.display()
+    )]
+    IdFile(PathBuf),
+    /// `--cidfile` cannot be made.
+    #[error("failed to create the container ID file: open {}: {source}", path.display())]
+    NewIdFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A command that makes a container has failed before the container's process ran.
+    #[error("{0}")]
+    NotRun(Box<Error>),
+    /// The container's process could not be started, or has ended: the status to end with, if any words with them.
+    #[error("{text}")]
+    Ended {
+        /// What is said on stderr; empty: nothing.
+        text: String,
+        /// The status.
+        status: u8,
+    },
+    /// Who a process is to run as, or what it is to be.
+    #[error("Error response from daemon: {0}")]
+    Spec(#[from] cove_container::spec::SpecError),
+    /// The log of a container.
+    #[error("Error response from daemon: {0}")]
+    Log(#[from] cove_container::log::LogError),
+    /// The networks of containers.
+    #[error("Error response from daemon: {0}")]
+    Network(#[from] cove_network::Error),
+    /// A signal that is none.
+    #[error("invalid signal: {0}: write a name such as TERM, or a number")]
+    Signal(String),
+    /// A container that runs is to be removed, in docker's words.
+    #[error(
+        "Error response from daemon: cannot remove container \"/{name}\": container is {status}: {}",
+        removal_advice(*status)
+    )]
+    InUse {
+        /// As the user named it.
+        name: String,
+        /// What it does.
+        status: cove_container::Status,
+    },
+    /// `--detach-keys`.
+    #[error("invalid detach keys provided: {0:?} is no key: write letters and ctrl-a to ctrl-z, separated by commas")]
+    DetachKeys(String),
     /// A registry, outside of a copy.
     #[error("Error response from daemon: {0}")]
     Remote(#[from] cove_remote::Error),
@@ -143,7 +210,8 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Error::Interrupted { signal } => 128 + signal,
-            Error::DaemonOption(_) | Error::LogLevel(_) => 125,
+            Error::DaemonOption(_) | Error::LogLevel(_) | Error::NotRun(_) => 125,
+            Error::Ended { status, .. } => *status,
             _ => 1,
         }
     }
@@ -157,6 +225,8 @@ impl Error {
     pub fn text(&self) -> Option<String> {
         match self {
             Error::Interrupted { .. } | Error::Told => None,
+            Error::Ended { text, .. } if text.is_empty() => None,
+            Error::NotRun(error) => error.text(),
             // Whoever read our output has gone: that is no failure of ours to talk about.
             Error::Io(error) | Error::Format(FormatError::Output(error))
                 if error.kind() == io::ErrorKind::BrokenPipe =>
@@ -165,6 +235,13 @@ impl Error {
             }
             error => Some(chain(error)),
         }
+    }
+}
+
+fn removal_advice(status: cove_container::Status) -> &'static str {
+    match status {
+        cove_container::Status::Paused => "unpause and then stop the container before removing or force remove",
+        _ => "stop the container before removing or force remove",
     }
 }
 

@@ -71,6 +71,11 @@ pub fn usage(top: &Command, path: &[String]) -> String {
         let name = argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
         let name = name.unwrap_or_default();
         usage.push(' ');
+        // A command and its arguments: the name says it all.
+        if argument.is_trailing_var_arg_set() {
+            usage.push_str(&name);
+            continue;
+        }
         usage.push_str(&match (argument.is_required_set(), matches!(argument.get_action(), ArgAction::Append)) {
             (true, false) => name,
             (true, true) => format!("{name} [{name}...]"),
@@ -109,8 +114,9 @@ fn shown(command: &Command) -> impl Iterator<Item = &Arg> {
         .filter(|arg| !arg.is_hide_set() && arg.get_id() != "help")
 }
 
+/// Whether an option needs no value.
 fn is_switch(arg: &Arg) -> bool {
-    matches!(arg.get_action(), ArgAction::SetTrue)
+    matches!(arg.get_action(), ArgAction::SetTrue) || arg.get_num_args().is_some_and(|number| number.min_values() == 0)
 }
 
 fn options(title: &str, command: &Command, width: usize) -> String {

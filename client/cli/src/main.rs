@@ -4,6 +4,7 @@ mod arguments;
 mod command_line;
 mod commands;
 mod completion;
+mod containers;
 mod context;
 mod error;
 mod field_order;
@@ -12,6 +13,8 @@ mod format;
 mod help;
 mod inspection;
 mod listing;
+#[allow(dead_code)] // until `run` and `create` are wired in
+mod options;
 mod printer;
 mod progress;
 mod prompt;
@@ -48,6 +51,12 @@ fn main() -> ExitCode {
         Ok(false) => {}
         // A shell that asks for completions shows no messages.
         Ok(true) | Err(_) => return ExitCode::SUCCESS,
+    }
+    #[cfg(debug_assertions)]
+    if let [_, word, rest @ ..] = arguments.as_slice()
+        && word == options::dump::WORD
+    {
+        return ExitCode::from(options::dump::dump(&printer, rest));
     }
     match command_line::read(&arguments, printer.width().unwrap_or(help::PLAIN_WIDTH)) {
         Ok(Asked::Help(text)) => {

@@ -35,6 +35,13 @@ impl Printer {
         Printer { out: Mutex::new(Box::new(io::stdout())), error: Mutex::new(Box::new(io::stderr())), terminals }
     }
 
+    /// Writes results to stderr as well: for a command that is part of another one.
+    pub fn beside() -> Self {
+        let standard = Self::standard();
+        let terminals = Terminals { out: standard.terminals.error, ..standard.terminals };
+        Printer { out: Mutex::new(Box::new(io::stderr())), terminals, ..standard }
+    }
+
     /// Writes to these, which are no terminals.
     #[cfg(test)]
     pub fn to(out: Box<dyn Write + Send>, error: Box<dyn Write + Send>) -> Self {

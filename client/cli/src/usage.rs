@@ -133,7 +133,7 @@ fn reason(error: &clap::Error, flag: &Arg) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     match flag.get_value_names() {
         // As docker's reader of numbers says it.
-        Some([name]) if *name == "int" => {
+        Some([name]) if *name == "int" && !source.starts_with("strconv.") => {
             let value = match error.get(ContextKind::InvalidValue) {
                 Some(ContextValue::String(value)) => value.as_str(),
                 _ => "",

@@ -2,3 +2,30 @@
 //!
 //! Read and written by `cove`, which asks, and by `cove-runtime`, which watches one container: so nothing here needs a
 //! thread or an async runtime.
+
+pub mod check;
+pub mod config;
+mod containers;
+mod delete;
+mod error;
+mod file;
+mod id;
+mod lock;
+pub mod log;
+pub mod mounts;
+mod names;
+mod overlay;
+pub mod protocol;
+mod record;
+pub mod spec;
+mod state;
+
+pub use containers::{Container, Containers};
+pub use delete::delete;
+pub use error::Error;
+pub use file::Durability;
+pub use id::ContainerId;
+pub use lock::{Alive, Operation};
+pub use overlay::{Overlay, Upper};
+pub use record::{Record, RootFolder};
+pub use state::{State, Status, boot_id};

@@ -131,6 +131,11 @@ impl Image {
         folders
     }
 
+    /// The topmost layer that says what the root folder is like.
+    pub fn root_layer(&self) -> Option<&std::path::Path> {
+        self.layers.iter().rev().find(|layer| layer.carries_root).map(|layer| layer.folder.as_path())
+    }
+
     /// Size of its files in bytes, docker's `SIZE`.
     pub fn size(&self) -> u64 {
         self.layers.iter().map(|layer| layer.size).sum()

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::IFlags;
 
-use crate::delete::delete;
 use crate::places::Places;
 use crate::{Error, lock, record};
+use cove_container::delete;
 
 /// What one command counts on.
 #[derive(Debug)]

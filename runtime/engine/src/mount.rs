@@ -4,17 +4,15 @@
 //! works there, and the folder that the mounts lie in is closed to other users.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use cove_container::Overlay;
 use cove_oci::Digest;
 
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-};
+use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount};
 
 use crate::image::{self, Image};
 use crate::store::Store;
@@ -119,51 +117,21 @@ fn is_mounted(folder: &Path) -> bool {
 
 /// Mounts folders of layers, lowest first, at `target`. `empty` is a folder without anything in it: overlayfs wants
 /// two folders at least.
-fn mount(layers: &[impl AsRef<Path>], empty: &Path, target: &Path, attributes: OverlayXattr) -> Result<(), Error> {
-    let topmost_first = layers.iter().rev().map(AsRef::as_ref);
+fn mount(layers: &[PathBuf], empty: &Path, target: &Path, attributes: OverlayXattr) -> Result<(), Error> {
     let missing = 2usize.saturating_sub(layers.len());
     // Overlayfs refuses the same folder twice, so an image without layers needs two empty ones.
     let padding = [empty.join("a"), empty.join("b")];
     for folder in &padding[..missing] {
         fs_err::create_dir_all(folder)?;
     }
-    let lower: Vec<&Path> = topmost_first.chain(padding[..missing].iter().map(|folder| folder.as_path())).collect();
-    let mounted = overlay(&lower, attributes).and_then(|mount| {
+    let lower = [&padding[..missing], layers].concat();
+    let overlay = Overlay { lower: &lower, upper: None, user_attributes: attributes == OverlayXattr::User };
+    let for_looking_at =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mounted = overlay.mount(for_looking_at).and_then(|mount| {
         move_mount(mount.as_fd(), "", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
     });
     mounted.map_err(refused)
-}
-
-fn overlay(lower: &[&Path], attributes: OverlayXattr) -> Result<OwnedFd, Errno> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for folder in lower {
-        // One option a folder, so that no list of folders is too long for a page. Linux 6.8 and later.
-        match fsconfig_set_string(context.as_fd(), "lowerdir+", *folder) {
-            Ok(()) => {}
-            Err(Errno::INVAL) => return joined(lower, attributes),
-            Err(error) => return Err(error),
-        }
-    }
-    finished(&context, attributes)
-}
-
-/// All folders in one option, for older kernels.
-fn joined(lower: &[&Path], attributes: OverlayXattr) -> Result<OwnedFd, Errno> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let escaped = |folder: &&Path| folder.as_os_str().to_string_lossy().replace('\\', "\\\\").replace(':', "\\:");
-    let list: Vec<String> = lower.iter().map(escaped).collect();
-    fsconfig_set_string(context.as_fd(), "lowerdir", list.join(":"))?;
-    finished(&context, attributes)
-}
-
-fn finished(context: &OwnedFd, attributes: OverlayXattr) -> Result<OwnedFd, Errno> {
-    if attributes == OverlayXattr::User {
-        fsconfig_set_flag(context.as_fd(), "userxattr")?;
-    }
-    fsconfig_create(context.as_fd())?;
-    let attributes =
-        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// Takes the mount at `target` away; whether there was one. What still uses it keeps it until it has finished.

@@ -10,7 +10,6 @@ use cove_oci::{Digest, Platform, Reference, ReferenceDefaults, chain_ids};
 use time::OffsetDateTime;
 
 use crate::catalogue::{Catalogue, ImageRecord, IndexRecord, ReferenceRecord};
-use crate::delete::delete;
 use crate::image::Image;
 use crate::index::by_platform;
 use crate::journal::Changes;
@@ -20,6 +19,7 @@ use crate::places::Places;
 use crate::receive::main_reference;
 use crate::store::Store;
 use crate::{Error, origins, record};
+use cove_container::delete;
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -20,6 +20,10 @@ use crate::receive::main_reference;
 use crate::unpack::{OverlayXattr, UnpackLimits, UnpackOptions};
 use crate::{Error, abilities, origins, record};
 
+/// Keeps images from being removed.
+#[derive(Debug)]
+pub struct Hold(#[allow(dead_code)] Lock);
+
 /// The image store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -84,6 +88,19 @@ impl Store {
     #[must_use]
     pub fn with_limits(self, limits: UnpackLimits) -> Self {
         Store { limits, ..self }
+    }
+
+    /// Whether overlayfs keeps its attributes as `user.overlay.*` in this store.
+    pub fn has_user_attributes(&self) -> bool {
+        self.overlay == OverlayXattr::User
+    }
+
+    /// Keeps images from being removed until this is dropped. For short moments: everybody else waits.
+    ///
+    /// # Errors
+    /// The store cannot be locked.
+    pub fn hold(&self) -> Result<Hold, Error> {
+        self.lock().map(Hold)
     }
 
     /// How layers are unpacked here.

@@ -23,11 +23,21 @@ impl Signals {
         syscalls::signals_as_file().map(Self).map_err(Error::system("hold back signals"))
     }
 
-    fn next(&self) -> io::Result<i32> {
+    /// The number of the next one; waits for it.
+    ///
+    /// # Errors
+    /// None that this process could cause.
+    pub fn next(&self) -> io::Result<i32> {
         let mut file = std::fs::File::from(self.0.try_clone()?);
         let mut event = [0; SIGNAL_SIZE];
         file.read_exact(&mut event)?;
         Ok(i32::from_ne_bytes([event[0], event[1], event[2], event[3]]))
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

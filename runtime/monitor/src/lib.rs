@@ -1,2 +1,52 @@
 //! The one process beside a container: it starts it, owns its output and its log, answers who attaches and who waits,
 //! writes down how it ended and starts it again.
+//!
+//! It has one thread and one loop ([`monitor`](crate::monitor)). The container's processes are its descendants; what it
+//! mounts is seen by nobody else, and goes with it. Nobody watches the watcher: when it is killed the next command finds
+//! its lock free and puts right what it has left.
+
+mod bundle;
+mod clients;
+mod error;
+mod listener;
+mod monitor;
+mod names;
+mod network;
+mod process;
+mod restart;
+mod runtime;
+mod setup;
+mod streams;
+
+use std::path::Path;
+
+use cove_container::protocol::{Connection, Message, Refusal};
+use cove_container::{ContainerId, Containers};
+
+pub use error::Error;
+
+/// Starts a container and stays with it to its end. Standard input is the connection of whoever asks for it, who hears
+/// there what became of the start.
+///
+/// # Errors
+/// It could not be started; who asked has been told.
+pub fn run(root: &Path, run: &Path, id: ContainerId) -> Result<(), Error> {
+    let starter = process::become_monitor()?;
+    let container = Containers::new(root, run).get(&id);
+    let begun = container.ok_or(Error::Gone(id)).and_then(|container| {
+        let places = network::Places { root, run };
+        monitor::Monitor::new(&places, container)
+    });
+    match begun {
+        Ok(monitor) => monitor.run(root, run, starter),
+        Err(error) => {
+            refuse(&starter, &error);
+            Err(error)
+        }
+    }
+}
+
+/// Tells a client why not. If it is gone, nobody wants to know.
+fn refuse(client: &Connection, error: &Error) {
+    let _ = client.send(&Message::Refused(Refusal { text: error.to_string(), code: error.exit_code() }));
+}

@@ -1,7 +1,10 @@
 //! The command line: clap structures only, with docker's names, aliases and descriptions. What they mean is for
 //! `commands`; how help and usage errors look is for `help` and `usage`.
 
+#[allow(dead_code)] // until `run` and `create` are wired in
+mod container;
 mod image;
+mod life;
 mod registry;
 mod system;
 
@@ -9,8 +12,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+#[allow(unused_imports)] // until `run` and `create` are wired in
+pub use container::{ContainerOptions, Create, Run};
 pub use image::{
     History, Images, Import, Inspect, InspectImage, Load, Mount, Prune, Remove, Save, Tag as TagImage, Unmount,
+};
+pub use life::{
+    AttachTo, Exec, Kill, ListContainers, Logs, Pause, RemoveContainers, Rename, Restart, Start, Stop, Unpause, Wait,
 };
 pub use registry::{InspectManifest, Login, Logout, ProgressStyle, Pull, Push, Search};
 pub use system::{Completion, DiskUsage, Info, Shell, SystemPrune, Version};
@@ -83,6 +91,26 @@ impl Global {
 /// The commands at the top.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Run(Run),
+    Ps(ListContainers),
+    Attach(AttachTo),
+    Create(Create),
+    Exec(Exec),
+    Kill(Kill),
+    Logs(Logs),
+    Pause(Pause),
+    Rename(Rename),
+    Restart(Restart),
+    Rm(RemoveContainers),
+    Start(Start),
+    Stop(Stop),
+    Unpause(Unpause),
+    Wait(Wait),
+    /// Manage containers
+    Container {
+        #[command(subcommand)]
+        command: Option<ContainerCommand>,
+    },
     Pull(Pull),
     Push(Push),
     Images(Images),
@@ -114,6 +142,28 @@ pub enum Command {
     Rmi(Remove),
     Save(Save),
     Tag(TagImage),
+}
+
+/// `cove container …`
+#[derive(Debug, Subcommand)]
+pub enum ContainerCommand {
+    Attach(AttachTo),
+    Create(Create),
+    Exec(Exec),
+    Kill(Kill),
+    Logs(Logs),
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(ListContainers),
+    Pause(Pause),
+    Rename(Rename),
+    Restart(Restart),
+    #[command(visible_alias = "remove")]
+    Rm(RemoveContainers),
+    Run(Run),
+    Start(Start),
+    Stop(Stop),
+    Unpause(Unpause),
+    Wait(Wait),
 }
 
 /// `cove image …`

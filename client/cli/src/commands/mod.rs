@@ -1,6 +1,7 @@
 //! The commands, one file each: plain functions given the context and their arguments.
 
 mod completion;
+mod container;
 mod disk_usage;
 mod history;
 mod images;
@@ -13,7 +14,7 @@ mod logout;
 mod manifest;
 mod mount;
 mod prune;
-mod pull;
+pub mod pull;
 mod push;
 mod remove;
 mod save;
@@ -32,6 +33,22 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
     let Some(command) = cove.command else { return version::short(context) };
     match command {
         Command::Completion(arguments) => completion::run(context, &arguments),
+        Command::Container { command } => command.map_or(Ok(()), |command| container::run_command(context, command)),
+        Command::Attach(arguments) => container::attach::run(context, &arguments),
+        Command::Create(arguments) => container::run::create(context, &arguments),
+        Command::Exec(arguments) => container::exec::run(context, &arguments),
+        Command::Kill(arguments) => container::kill::run(context, &arguments),
+        Command::Logs(arguments) => container::logs::run(context, &arguments),
+        Command::Pause(arguments) => container::pause::pause(context, &arguments),
+        Command::Ps(arguments) => container::list::run(context, &arguments),
+        Command::Rename(arguments) => container::rename::run(context, &arguments),
+        Command::Restart(arguments) => container::stop::restart(context, &arguments),
+        Command::Rm(arguments) => container::remove::run(context, &arguments),
+        Command::Run(arguments) => container::run::run(context, &arguments),
+        Command::Start(arguments) => container::start::run(context, &arguments),
+        Command::Stop(arguments) => container::stop::run(context, &arguments),
+        Command::Unpause(arguments) => container::pause::unpause(context, &arguments),
+        Command::Wait(arguments) => container::wait::run(context, &arguments),
         Command::History(arguments) => history::run(context, &arguments),
         Command::Image { command } => command.map_or(Ok(()), |command| image(context, command)),
         Command::Images(arguments) => images::run(context, &arguments),
@@ -57,10 +74,25 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
 /// Whether a command works in the store: without root it then has to run inside a user namespace.
 pub fn needs_store(cove: &Cove) -> bool {
     match &cove.command {
+        Some(Command::Container { command }) => command.is_some(),
         Some(Command::Image { command }) => command.is_some(),
         Some(Command::System { command }) => command.is_some(),
         Some(
-            Command::History(_)
+            Command::Attach(_)
+            | Command::Create(_)
+            | Command::Exec(_)
+            | Command::History(_)
+            | Command::Kill(_)
+            | Command::Logs(_)
+            | Command::Pause(_)
+            | Command::Ps(_)
+            | Command::Rename(_)
+            | Command::Restart(_)
+            | Command::Rm(_)
+            | Command::Start(_)
+            | Command::Stop(_)
+            | Command::Unpause(_)
+            | Command::Wait(_)
             | Command::Images(_)
             | Command::Import(_)
             | Command::Info(_)
@@ -69,6 +101,7 @@ pub fn needs_store(cove: &Cove) -> bool {
             | Command::Pull(_)
             | Command::Push(_)
             | Command::Rmi(_)
+            | Command::Run(_)
             | Command::Save(_)
             | Command::Tag(_),
         ) => true,
@@ -90,7 +123,7 @@ pub fn unpacks(cove: &Cove) -> bool {
         matches!(command, ImageCommand::Pull(_) | ImageCommand::Load(_) | ImageCommand::Import(_))
     };
     match &cove.command {
-        Some(Command::Pull(_) | Command::Load(_) | Command::Import(_)) => true,
+        Some(Command::Create(_) | Command::Run(_) | Command::Pull(_) | Command::Load(_) | Command::Import(_)) => true,
         Some(Command::Image { command }) => command.as_ref().is_some_and(below),
         _ => false,
     }

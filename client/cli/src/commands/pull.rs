@@ -5,7 +5,7 @@ use cove_oci::{Digest, ManifestReference, Platform, Reference};
 use cove_remote::{Access, Client};
 use cove_transfer::{CopyOptions, Kind, Placed, Platforms, copy};
 
-use crate::arguments::Pull;
+use crate::arguments::{ProgressStyle, Pull};
 use crate::context::Context;
 use crate::error::Error;
 use crate::progress::{Direction, Reporter};
@@ -22,13 +22,35 @@ pub fn run(context: &Context, arguments: &Pull) -> Result<(), Error> {
     if !arguments.all_tags && reference.is_bare() && !arguments.quiet {
         context.printer.line("Using default tag: latest")?;
     }
+    let named = pull_as_asked(context, arguments, &reference)?;
+    Ok(context.printer.line(named.to_string())?)
+}
+
+/// For `run` and `create`: everything that is said goes to stderr.
+pub fn for_container(context: &Context, name: &str, platform: Option<Platform>, quiet: bool) -> Result<(), Error> {
+    let context = context.beside();
+    let arguments = Pull {
+        image: name.to_owned(),
+        platform,
+        quiet,
+        all_tags: false,
+        all_platforms: false,
+        disable_content_trust: true,
+        progress: ProgressStyle::Auto,
+    };
+    let reference = context.reference(name)?;
+    pull_as_asked(&context, &arguments, &reference).map(drop)
+}
+
+/// Downloads what is asked for and tells what is new. The name that stands for it.
+fn pull_as_asked(context: &Context, arguments: &Pull, reference: &Reference) -> Result<Reference, Error> {
     let store = context.store()?;
     let client = context.client()?;
     context.network(async {
         let mut is_newer = false;
         if arguments.all_tags {
-            let tags = client.repository(&reference, Access::Pull).tags().await;
-            let tags = tags.map_err(|error| refused(&reference, error.on(cove_transfer::Side::Source)))?;
+            let tags = client.repository(reference, Access::Pull).tags().await;
+            let tags = tags.map_err(|error| refused(reference, error.on(cove_transfer::Side::Source)))?;
             for tag in tags {
                 is_newer |= pull(context, arguments, &store, &client, &reference.with_tag(tag)).await?;
             }
@@ -40,7 +62,7 @@ pub fn run(context: &Context, arguments: &Pull) -> Result<(), Error> {
             let status = if is_newer { "Downloaded newer image for" } else { "Image is up to date for" };
             context.printer.line(format!("Status: {status} {}", named.familiar()))?;
         }
-        Ok(context.printer.line(named.to_string())?)
+        Ok(named)
     })
 }
 

@@ -7,6 +7,7 @@ mod exec;
 mod features;
 mod kill;
 mod list;
+mod monitor;
 mod pause;
 mod ps;
 mod spec;
@@ -42,6 +43,7 @@ pub(crate) fn call(global: &Global, command: &str, parser: Parser, log: &Log) ->
         "events" => events::events(global, parser),
         "features" => features::features(parser),
         "spec" => spec::spec(parser),
+        "monitor" => monitor::monitor(parser),
         _ => {
             Err(Failed::from(format!("no command is called {command:?}; `cove-runtime --help` tells which there are")))
         }
@@ -58,6 +60,15 @@ fn only_id(mut parser: Parser) -> Result<String, Failed> {
         }
     }
     needed(id)
+}
+
+/// The value of `--format`.
+fn is_json(parser: &mut Parser) -> Result<bool, Failed> {
+    match parser.value()?.string()?.as_str() {
+        "json" => Ok(true),
+        "table" => Ok(false),
+        other => Err(format!("invalid format option: {other:?} is neither table nor json").into()),
+    }
 }
 
 fn needed(id: Option<String>) -> Result<String, Failed> {

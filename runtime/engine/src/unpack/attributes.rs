@@ -12,7 +12,7 @@ use super::{UnpackError, Unpacked};
 use crate::tar::{Entry, Time};
 
 /// The attribute that files and folders inherit from their folder as soon as it is set.
-pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// What new files are like, and what is to be done about it.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Attributes {
 }
 
 /// What attributes are set on.
-pub(super) enum On<'a> {
+pub(crate) enum On<'a> {
     /// An open file or folder.
     Open(BorrowedFd<'a>),
     /// Something that must not be opened: a link, a device, a pipe.
@@ -130,7 +130,7 @@ pub(super) enum On<'a> {
 }
 
 impl On<'_> {
-    pub(super) fn set_owner(&self, uid: u32, gid: u32) -> Result<(), Errno> {
+    pub(crate) fn set_owner(&self, uid: u32, gid: u32) -> Result<(), Errno> {
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         match self {
             On::Open(file) => rustix::fs::fchown(file, uid, gid),
@@ -138,7 +138,7 @@ impl On<'_> {
         }
     }
 
-    pub(super) fn set_xattr(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn set_xattr(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
         match self {
             On::Open(file) => rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()),
             On::Named(folder, last) => {
@@ -148,7 +148,7 @@ impl On<'_> {
         }
     }
 
-    pub(super) fn set_times(&self, times: &Timestamps) -> Result<(), Errno> {
+    pub(crate) fn set_times(&self, times: &Timestamps) -> Result<(), Errno> {
         match self {
             On::Open(file) => rustix::fs::futimens(file, times),
             On::Named(folder, name) => rustix::fs::utimensat(folder, *name, times, AtFlags::SYMLINK_NOFOLLOW),
@@ -162,7 +162,7 @@ pub(super) fn through_descriptor(folder: BorrowedFd<'_>, name: &[u8]) -> Vec<u8>
 }
 
 /// When something was read and changed; where the archive tells only the latter, it counts for both.
-pub(super) fn times(accessed: Option<Time>, modified: Time) -> Timestamps {
+pub(crate) fn times(accessed: Option<Time>, modified: Time) -> Timestamps {
     let time = |time: Time| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     Timestamps { last_access: time(accessed.unwrap_or(modified)), last_modification: time(modified) }
 }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Deletes a file or a folder with everything in it. How many bytes that gave back, and what went wrong first.
-pub(crate) fn delete(path: &Path) -> (u64, io::Result<()>) {
+pub fn delete(path: &Path) -> (u64, io::Result<()>) {
     let mut deletion = Deletion { bytes: 0, failed: None };
     if let Err(error) = deletion.run(path) {
         deletion.failed(error);

@@ -1,0 +1,52 @@
+//! `cove attach`
+
+use cove_container::protocol::{Attach, Connection, Message};
+use cove_container::{Container, Status};
+
+use super::run::finished;
+use crate::arguments::AttachTo;
+use crate::containers::{DetachKeys, Session};
+use crate::context::Context;
+use crate::error::Error;
+
+/// Watches a container and types into it.
+pub fn run(context: &Context, arguments: &AttachTo) -> Result<(), Error> {
+    let container = super::find(context, &arguments.container)?;
+    let config = container.record()?.config;
+    let keys = arguments.detach_keys.as_deref().filter(|keys| !keys.is_empty());
+    let keys = keys.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?;
+    let stdin = config.open_stdin && !arguments.no_stdin;
+    let attach_to = Attach { stdin, stdout: true, stderr: true, lossless: false, size: None };
+    attach(context, &container, attach_to, arguments.sig_proxy, keys)
+}
+
+pub(super) fn attach(
+    _context: &Context,
+    container: &Container,
+    attach: Attach,
+    sig_proxy: bool,
+    detach_keys: DetachKeys,
+) -> Result<(), Error> {
+    let refused = |text: &str| Err(Error::Refused(text.to_owned()));
+    match container.state()?.0.status {
+        Status::Running => {}
+        Status::Paused => return refused("You cannot attach to a paused container, unpause it first"),
+        Status::Restarting => return refused("You cannot attach to a restarting container, wait until it is running"),
+        Status::Created | Status::Exited | Status::Removing | Status::Dead => {
+            return refused("You cannot attach to a stopped container, start it first");
+        }
+    }
+    let terminal = container.record()?.config.tty;
+    let session = Session {
+        attach: Session::wanted(attach, terminal),
+        terminal,
+        sig_proxy: sig_proxy && !terminal,
+        detach_keys,
+        detached: false,
+    };
+    let Some(connection) = Connection::to(&container.socket()).map_err(Error::Io)? else {
+        return refused("You cannot attach to a stopped container, start it first");
+    };
+    connection.send(&Message::Attach(session.attach)).map_err(Error::Io)?;
+    finished(session.run(&connection, || {})?)
+}

@@ -1,0 +1,52 @@
+//! `cove logs`
+
+use std::io::{BufWriter, Write};
+
+use cove_container::log::{End, Format, LogReader, Query, Stream, Tail, parse_time};
+use cove_container::protocol::Connection;
+use time::OffsetDateTime;
+
+use crate::arguments::Logs;
+use crate::context::Context;
+use crate::error::Error;
+
+/// Prints what a container has written, and with `-f` what it writes.
+pub fn run(context: &Context, arguments: &Logs) -> Result<(), Error> {
+    let container = super::find(context, &arguments.container)?;
+    let record = container.record()?;
+    if record.host_config.log_config.kind == "none" {
+        return Err(Error::Refused("configured logging driver does not support reading".to_owned()));
+    }
+    let now = OffsetDateTime::now_utc();
+    let moment = |text: &Option<String>| {
+        text.as_deref().filter(|text| !text.is_empty()).map(|text| parse_time(text, now)).transpose()
+    };
+    let query = Query {
+        since: moment(&arguments.since)?,
+        until: moment(&arguments.until)?,
+        tail: Tail::parse(&arguments.tail),
+    };
+    let format = Format { timestamps: arguments.timestamps, details: arguments.details };
+    // The connection ends with the monitor, and the monitor when everything is written.
+    let monitor = if arguments.follow { Connection::to(&container.socket()).map_err(Error::Io)? } else { None };
+    let follows = monitor.is_some();
+    let mut reader = match monitor {
+        Some(monitor) => LogReader::follow(&container.log(), query, End::Descriptor(monitor.into()))?,
+        None => LogReader::open(&container.log(), query)?,
+    };
+    // Who follows wants to see each line at once.
+    let capacity = if follows { 0 } else { 64 * 1024 };
+    let mut out = BufWriter::with_capacity(capacity, std::io::stdout().lock());
+    let mut error = BufWriter::with_capacity(capacity, std::io::stderr().lock());
+    let mut text = Vec::new();
+    while let Some(record) = reader.next_record()? {
+        text.clear();
+        record.push_to(&mut text, format);
+        match record.stream {
+            Stream::Stdout => out.write_all(&text)?,
+            Stream::Stderr => error.write_all(&text)?,
+        }
+    }
+    out.flush()?;
+    Ok(error.flush()?)
+}

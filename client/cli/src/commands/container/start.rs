@@ -1,0 +1,77 @@
+//! `cove start`
+
+use cove_container::protocol::{Attach, MAX_CONTENT, Message};
+use cove_container::{Container, Status};
+
+use super::run::finished;
+use crate::arguments::Start;
+use crate::containers::{self, DetachKeys, Session};
+use crate::context::Context;
+use crate::error::Error;
+
+/// Starts containers; with `-a` or `-i` stays with one.
+pub fn run(context: &Context, arguments: &Start) -> Result<(), Error> {
+    if !arguments.attach && !arguments.interactive {
+        return super::each(context, &arguments.containers, |_, container| start(context, container));
+    }
+    let [name] = arguments.containers.as_slice() else {
+        return Err(Error::Options("you cannot start and attach multiple containers at once"));
+    };
+    let container = super::find(context, name)?;
+    let config = container.record()?.config;
+    let attach = Attach {
+        stdin: arguments.interactive && config.open_stdin,
+        stdout: true,
+        stderr: true,
+        lossless: true,
+        size: None,
+    };
+    if is_running(&container)? {
+        return super::attach::attach(
+            context,
+            &container,
+            Attach { lossless: false, ..attach },
+            true,
+            DetachKeys::default(),
+        );
+    }
+    let keys = arguments.detach_keys.as_deref().filter(|keys| !keys.is_empty());
+    let session = Session {
+        attach: Session::wanted(attach, config.tty),
+        terminal: config.tty,
+        sig_proxy: !config.tty,
+        detach_keys: keys.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?,
+        detached: false,
+    };
+    let mut lock = Some(container.lock_exclusive()?);
+    let connection = containers::start(context, &container, Some(session.attach))?;
+    finished(session.run(&connection, || drop(lock.take()))?)
+}
+
+/// Starts a container that does not run; one that does is left as it is.
+pub(super) fn start(context: &Context, container: &Container) -> Result<(), Error> {
+    let _lock = container.lock_exclusive()?;
+    if is_running(container)? {
+        return Ok(());
+    }
+    let connection = containers::start(context, container, None)?;
+    let mut buffer = vec![0; MAX_CONTENT + 1];
+    loop {
+        match connection.receive(&mut buffer) {
+            Ok(Some(Message::Started)) => return Ok(()),
+            Ok(Some(Message::Refused(refusal))) => return Err(Error::Refused(refusal.text)),
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(cove_container::Error::Monitor(std::io::ErrorKind::UnexpectedEof.into()).into()),
+            Err(error) => return Err(cove_container::Error::Monitor(error).into()),
+        }
+    }
+}
+
+fn is_running(container: &Container) -> Result<bool, Error> {
+    let (state, _) = container.state()?;
+    match state.status {
+        Status::Paused => Err(Error::Refused("cannot start a paused container, try unpause instead".to_owned())),
+        Status::Running | Status::Restarting => Ok(true),
+        Status::Created | Status::Exited | Status::Removing | Status::Dead => Ok(false),
+    }
+}

@@ -1,0 +1,345 @@
+//! What commands and monitors say to each other: messages over a socket of sequenced packets, so that each arrives whole.
+//!
+//! A message is one byte that says what it is, and its content: JSON, or bytes of a stream. Who starts a monitor gives it
+//! one end of a pair of sockets as its standard input; everybody else connects to the socket in the run folder.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, connect, recvmsg, sendmsg, socket_with, socketpair,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Longest content of a message: what one read of a pipe gives.
+pub const MAX_CONTENT: usize = 64 * 1024;
+
+/// Asks for the container's streams from now on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// What this client sends is the container's input.
+    pub stdin: bool,
+    /// Standard output, or everything that a terminal shows.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
+    /// The container waits rather than that this client loses anything. Else one that is slow is cut off.
+    pub lossless: bool,
+    /// Rows and columns of the client's terminal.
+    pub size: Option<(u16, u16)>,
+}
+
+/// Asks the container to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The signal's number.
+    pub signal: i32,
+    /// Seconds until SIGKILL; `None`: never.
+    pub seconds: Option<u32>,
+}
+
+/// How a container's process has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Its status, or 128 + the signal's number.
+    pub code: i32,
+}
+
+/// Why a container could not begin, or why something cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// In words.
+    pub text: String,
+    /// The exit status of a `run` that fails so: 125, 126 or 127.
+    pub code: u8,
+}
+
+/// What a message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// To the monitor: send me the streams.
+    Attach(Attach),
+    /// To the monitor: bytes for the container's input.
+    Input(&'a [u8]),
+    /// To the monitor: no more input comes.
+    InputEnd,
+    /// To the monitor: the terminal has so many rows and columns.
+    Resize(u16, u16),
+    /// To the monitor: send the container's process this signal.
+    Signal(i32),
+    /// To the monitor: end the container.
+    Stop(Stop),
+    /// To the monitor: let all processes stand still.
+    Pause,
+    /// To the monitor: let them go on.
+    Unpause,
+    /// To the monitor: tell me when the container has ended.
+    Wait,
+    /// To the monitor: the record has changed, read it again.
+    Reload,
+    /// From the monitor: the container runs.
+    Started,
+    /// From the monitor: standard output.
+    Output(&'a [u8]),
+    /// From the monitor: standard error.
+    ErrorOutput(&'a [u8]),
+    /// From the monitor: the container has ended.
+    Ended(Ended),
+    /// From the monitor: done.
+    Done,
+    /// From the monitor: it cannot be done.
+    Refused(Refusal),
+}
+
+impl Message<'_> {
+    fn kind(&self) -> u8 {
+        match self {
+            Message::Attach(_) => b'a',
+            Message::Input(_) => b'i',
+            Message::InputEnd => b'e',
+            Message::Resize(..) => b'z',
+            Message::Signal(_) => b's',
+            Message::Stop(_) => b't',
+            Message::Pause => b'p',
+            Message::Unpause => b'u',
+            Message::Wait => b'w',
+            Message::Reload => b'r',
+            Message::Started => b'S',
+            Message::Output(_) => b'O',
+            Message::ErrorOutput(_) => b'X',
+            Message::Ended(_) => b'E',
+            Message::Done => b'D',
+            Message::Refused(_) => b'N',
+        }
+    }
+
+    fn content(&self) -> io::Result<std::borrow::Cow<'_, [u8]>> {
+        fn json<T: Serialize>(value: &T) -> io::Result<std::borrow::Cow<'static, [u8]>> {
+            Ok(serde_json::to_vec(value)?.into())
+        }
+        match self {
+            Message::Attach(attach) => json(attach),
+            Message::Resize(rows, columns) => json(&(rows, columns)),
+            Message::Signal(number) => json(number),
+            Message::Stop(stop) => json(stop),
+            Message::Ended(ended) => json(ended),
+            Message::Refused(refusal) => json(refusal),
+            Message::Input(bytes) | Message::Output(bytes) | Message::ErrorOutput(bytes) => Ok((*bytes).into()),
+            Message::InputEnd
+            | Message::Pause
+            | Message::Unpause
+            | Message::Wait
+            | Message::Reload
+            | Message::Started
+            | Message::Done => Ok([].as_slice().into()),
+        }
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// Bytes that are none.
+    pub fn parse(packet: &[u8]) -> io::Result<Message<'_>> {
+        fn json<T: DeserializeOwned>(content: &[u8]) -> io::Result<T> {
+            Ok(serde_json::from_slice(content)?)
+        }
+        let unknown = || io::Error::new(io::ErrorKind::InvalidData, "a message that nobody knows");
+        let (kind, content) = packet.split_first().ok_or_else(unknown)?;
+        Ok(match kind {
+            b'a' => Message::Attach(json(content)?),
+            b'i' => Message::Input(content),
+            b'e' => Message::InputEnd,
+            b'z' => {
+                let (rows, columns) = json(content)?;
+                Message::Resize(rows, columns)
+            }
+            b's' => Message::Signal(json(content)?),
+            b't' => Message::Stop(json(content)?),
+            b'p' => Message::Pause,
+            b'u' => Message::Unpause,
+            b'w' => Message::Wait,
+            b'r' => Message::Reload,
+            b'S' => Message::Started,
+            b'O' => Message::Output(content),
+            b'X' => Message::ErrorOutput(content),
+            b'E' => Message::Ended(json(content)?),
+            b'D' => Message::Done,
+            b'N' => Message::Refused(json(content)?),
+            _ => return Err(unknown()),
+        })
+    }
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    socket: OwnedFd,
+}
+
+impl Connection {
+    /// Over a socket that is connected.
+    pub fn over(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+
+    /// Two ends. The second is for a process that is about to be started.
+    ///
+    /// # Errors
+    /// The system has no more sockets.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self { socket: ours }, theirs))
+    }
+
+    /// To the monitor that listens at `path`; `None` if none does.
+    ///
+    /// # Errors
+    /// A path that is too long for a socket.
+    pub fn to(path: &Path) -> io::Result<Option<Self>> {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        match connect(&socket, &SocketAddrUnix::new(path)?) {
+            Ok(()) => Ok(Some(Self { socket })),
+            Err(Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends a message; waits while the other side is slow.
+    ///
+    /// # Errors
+    /// The other side is gone.
+    pub fn send(&self, message: &Message<'_>) -> io::Result<()> {
+        self.send_with(message, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends a message if that is possible at once; `false` if not.
+    ///
+    /// # Errors
+    /// The other side is gone.
+    pub fn try_send(&self, message: &Message<'_>) -> io::Result<bool> {
+        match self.send_with(message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send_with(&self, message: &Message<'_>, flags: SendFlags) -> io::Result<()> {
+        let (kind, content) = ([message.kind()], message.content()?);
+        let pieces = [IoSlice::new(&kind), IoSlice::new(&content)];
+        loop {
+            match sendmsg(&self.socket, &pieces, &mut SendAncillaryBuffer::default(), flags) {
+                Err(Errno::INTR) => {}
+                sent => return Ok(sent.map(|_| ())?),
+            }
+        }
+    }
+
+    /// Waits for a message; `None` when the other side is gone. `buffer` has room for [`MAX_CONTENT`] and one byte.
+    ///
+    /// # Errors
+    /// A message that nobody knows, or one that is too long.
+    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Message<'a>>> {
+        self.receive_with(buffer, RecvFlags::empty())
+    }
+
+    /// A message, if there is one: [`io::ErrorKind::WouldBlock`] if not.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn try_receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Message<'a>>> {
+        self.receive_with(buffer, RecvFlags::DONTWAIT)
+    }
+
+    fn receive_with<'a>(&self, buffer: &'a mut [u8], flags: RecvFlags) -> io::Result<Option<Message<'a>>> {
+        let length = loop {
+            let mut ancillary = RecvAncillaryBuffer::default();
+            match recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => return Ok(None),
+                received => {
+                    let received = received?;
+                    if received.flags.contains(rustix::net::ReturnFlags::TRUNC) {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is too long"));
+                    }
+                    break received.bytes;
+                }
+            }
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        Message::parse(&buffer[..length]).map(Some)
+    }
+}
+
+impl From<Connection> for OwnedFd {
+    fn from(connection: Connection) -> OwnedFd {
+        connection.socket
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used)]
+mod tests {
+    use super::{Attach, Connection, Ended, MAX_CONTENT, Message, Refusal, Stop};
+
+    #[test]
+    fn what_is_sent_arrives() {
+        let (ours, theirs) = Connection::pair().expect("sockets");
+        let theirs = Connection::over(theirs);
+        let attach = Attach { stdin: true, stdout: true, size: Some((24, 80)), ..Attach::default() };
+        let long = vec![7; MAX_CONTENT];
+        let messages = [
+            Message::Attach(attach),
+            Message::Input(b"ls\n"),
+            Message::InputEnd,
+            Message::Resize(1, 65535),
+            Message::Signal(15),
+            Message::Stop(Stop { signal: 15, seconds: None }),
+            Message::Pause,
+            Message::Unpause,
+            Message::Wait,
+            Message::Reload,
+            Message::Started,
+            Message::Output(&long),
+            Message::ErrorOutput(b""),
+            Message::Ended(Ended { code: 137 }),
+            Message::Done,
+            Message::Refused(Refusal { text: "no".to_owned(), code: 127 }),
+        ];
+        let mut buffer = vec![0; MAX_CONTENT + 1];
+        for message in &messages {
+            ours.send(message).expect("sent");
+            assert_eq!(theirs.receive(&mut buffer).expect("a message").as_ref(), Some(message));
+        }
+        assert_eq!(theirs.try_receive(&mut buffer).expect_err("nothing yet").kind(), std::io::ErrorKind::WouldBlock);
+        drop(ours);
+        assert_eq!(theirs.receive(&mut buffer).expect("an end"), None);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_noticed() {
+        let (ours, _theirs) = Connection::pair().expect("sockets");
+        let bytes = vec![1; MAX_CONTENT];
+        let sent = (0..1000).take_while(|_| ours.try_send(&Message::Output(&bytes)).expect("the other end is there"));
+        assert!(sent.count() < 100);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for packet in [&b""[..], b"?", b"a", b"a{", b"z[1]", b"z[1,65536]", b"s\"x\"", b"t{}", b"Enull"] {
+            assert!(Message::parse(packet).is_err(), "{packet:?}");
+        }
+    }
+}

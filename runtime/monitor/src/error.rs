@@ -1,0 +1,89 @@
+//! Every way to fail.
+
+use cove_container::ContainerId;
+
+/// Why a container could not be started, or what a monitor could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It was removed before its monitor began.
+    #[error("No such container: {0}")]
+    Gone(ContainerId),
+    /// It runs already.
+    #[error("container {0} is already running")]
+    Running(ContainerId),
+    /// It does not run.
+    #[error("container {0} is not running")]
+    NotRunning(ContainerId),
+    /// It is paused already, or not.
+    #[error("{0}")]
+    Paused(String),
+    /// Records, locks and folders.
+    #[error(transparent)]
+    Container(#[from] cove_container::Error),
+    /// What its options come to.
+    #[error(transparent)]
+    Spec(#[from] cove_container::spec::SpecError),
+    /// Its network.
+    #[error(transparent)]
+    Network(#[from] cove_network::Error),
+    /// Who answers for names could not begin.
+    #[error(transparent)]
+    Resolver(#[from] cove_network::resolver::SocketsError),
+    /// The container whose namespace it is to be in does not run.
+    #[error("cannot join network of a non running container: {0}\nstart that container first")]
+    JoinsStopped(ContainerId),
+    /// A port that is none.
+    #[error("`{0}` is no port: write `80`, `80/udp` or `8000-8010`")]
+    PortBinding(String),
+    /// An address that is none.
+    #[error("invalid IP address: {0}")]
+    Address(String),
+    /// The log of its output.
+    #[error(transparent)]
+    Log(#[from] cove_container::log::LogError),
+    /// The system refused something.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was to be done.
+        action: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The layers of the image could not be put on top of each other.
+    #[error(
+        "cannot mount the container's files: {0}\nsee the kernel's log (`dmesg`) for what overlayfs did not like; layers that are gone come back with a pull of the image"
+    )]
+    Overlay(rustix::io::Errno),
+    /// The runtime could not make or start the container.
+    #[error("{text}")]
+    Runtime {
+        /// What it says.
+        text: String,
+        /// What a `run` that fails so ends with.
+        code: u8,
+    },
+    /// The runtime is not there.
+    #[error("cannot call the runtime `{program}`: {source}\n`--runtime` names one by its path or its name on $PATH")]
+    NoRuntime {
+        /// What was to be called.
+        program: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// For `map_err`.
+    pub(crate) fn system<E: Into<std::io::Error>>(action: impl Into<String>) -> impl FnOnce(E) -> Error {
+        let action = action.into();
+        move |source| Error::System { action, source: source.into() }
+    }
+
+    /// The exit status of a `run` that fails so, as docker has it.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Error::Runtime { code, .. } => *code,
+            _ => 125,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Calls of an OCI runtime: ours, or the one that `--runtime` names.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::Pid;
+use serde::Deserialize;
+
+use crate::Error;
+
+/// A runtime with runc's command line, and the container that it is called for.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    program: PathBuf,
+    /// Where it keeps its own state.
+    root: PathBuf,
+    /// Bundle, log and number of the process.
+    folder: PathBuf,
+    id: String,
+}
+
+/// A line of a runtime's log as JSON.
+#[derive(Deserialize)]
+struct LogLine {
+    level: String,
+    msg: String,
+}
+
+/// The standard streams of the container's process.
+pub(crate) struct Stdio3 {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+impl Runtime {
+    /// `name` is a path, a name on `$PATH`, or empty or `cove-runtime` for ourselves.
+    pub(crate) fn new(name: &str, folder: &Path, id: &str) -> Self {
+        let program = match name {
+            "" | "cove" | "cove-runtime" => PathBuf::from("/proc/self/exe"),
+            other => PathBuf::from(other),
+        };
+        // A folder of its own: others list what is in `/run/runc`.
+        Self { program, root: folder.join("runtime"), folder: folder.to_owned(), id: id.to_owned() }
+    }
+
+    /// The folder that holds `config.json`.
+    pub(crate) fn bundle(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes the container; its first process waits to be started.
+    pub(crate) fn create(&self, streams: Stdio3, console: Option<&Path>) -> Result<Pid, Error> {
+        let pid_file = self.folder.join("pid");
+        let mut command = self.command("create");
+        command.arg("--bundle").arg(&self.folder).arg("--pid-file").arg(&pid_file);
+        if let Some(console) = console {
+            command.arg("--console-socket").arg(console);
+        }
+        command.arg(&self.id);
+        command.stdin(stdio(streams.stdin)).stdout(stdio(streams.stdout)).stderr(stdio(streams.stderr));
+        self.call(command)?;
+        let text = std::fs::read_to_string(&pid_file).map_err(Error::system("read the number of the process"))?;
+        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        pid.ok_or_else(|| Error::Runtime { text: format!("the runtime wrote the number {text:?}"), code: 125 })
+    }
+
+    /// Lets the first process go on.
+    pub(crate) fn start(&self) -> Result<(), Error> {
+        self.simple("start")
+    }
+
+    pub(crate) fn pause(&self) -> Result<(), Error> {
+        self.simple("pause")
+    }
+
+    pub(crate) fn resume(&self) -> Result<(), Error> {
+        self.simple("resume")
+    }
+
+    /// Ends what is left and forgets the container.
+    pub(crate) fn delete(&self) -> Result<(), Error> {
+        let mut command = self.command("delete");
+        command.arg("--force").arg(&self.id);
+        self.call(command)
+    }
+
+    fn simple(&self, name: &str) -> Result<(), Error> {
+        let mut command = self.command(name);
+        command.arg(&self.id);
+        self.call(command)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("runtime.log")
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--root").arg(&self.root).arg("--log").arg(self.log()).args(["--log-format", "json", name]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    fn call(&self, mut command: Command) -> Result<(), Error> {
+        let _ = File::create(self.log());
+        let status = command
+            .status()
+            .map_err(|source| Error::NoRuntime { program: self.program.display().to_string(), source })?;
+        if status.success() {
+            return Ok(());
+        }
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let said = log.lines().rev().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
+        let text = said.into_iter().find(|line| line.level == "error" || line.level == "fatal").map(|line| line.msg);
+        let text = text.unwrap_or_else(|| format!("the runtime ended ({status}) without saying why"));
+        let text = format!("failed to create task for container: OCI runtime create failed: {text}");
+        let code = exit_code(&text);
+        Err(Error::Runtime { text, code })
+    }
+}
+
+/// What docker makes of a runtime's words.
+fn exit_code(text: &str) -> u8 {
+    let says = |words: &str| text.contains(words);
+    if says("executable file not found") || (says("exec") && says("no such file or directory")) {
+        127
+    } else if says("exec") && (says("permission denied") || says("is a directory")) {
+        126
+    } else {
+        125
+    }
+}
+
+fn stdio(file: Option<OwnedFd>) -> Stdio {
+    file.map_or_else(Stdio::null, Stdio::from)
+}
