@@ -6,6 +6,7 @@
 pub mod check;
 pub mod config;
 mod containers;
+pub mod copying;
 mod delete;
 mod error;
 mod file;
@@ -19,6 +20,7 @@ pub mod protocol;
 mod record;
 pub mod spec;
 mod state;
+pub mod volumes;
 
 pub use containers::{Container, Containers};
 pub use delete::delete;
@@ -29,3 +31,4 @@ pub use lock::{Alive, Operation};
 pub use overlay::{Overlay, Upper};
 pub use record::{Record, RootFolder};
 pub use state::{State, Status, boot_id};
+pub use volumes::{Volume, Volumes};

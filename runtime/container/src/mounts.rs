@@ -35,6 +35,14 @@ pub enum MountError {
     VolumeName(String),
     #[error("create {0}: volume name is too short, names should be at least two alphanumeric characters")]
     ShortVolumeName(String),
+    #[error("must not set ReadOnly mode when using anonymous volumes")]
+    ReadOnlyAnonymous,
+    #[error("volumes-from specification cannot be an empty string")]
+    EmptyVolumesFrom,
+    #[error("invalid tmpfs option [{0:?}]")]
+    MemoryOption(String),
+    #[error("subpath must be a relative path within the volume")]
+    Subpath,
 }
 
 /// A mount that was asked for.
@@ -64,8 +72,9 @@ pub struct Requested {
 /// `--volumes-from` comes before them and is not here. `--tmpfs` is in `HostConfig.Tmpfs` and only checked.
 pub fn requested(config: &Config, host: &HostConfig) -> Result<Vec<Requested>, MountError> {
     let mut all: Vec<Requested> = Vec::new();
-    for path in host.tmpfs.keys() {
+    for (path, options) in &host.tmpfs {
         check_destination(path)?;
+        check_memory_options(options)?;
     }
     let add = |all: &mut Vec<Requested>, mount: Requested| {
         let is_tmpfs = host.tmpfs.keys().any(|path| clean(path) == mount.destination);
@@ -92,16 +101,68 @@ pub fn requested(config: &Config, host: &HostConfig) -> Result<Vec<Requested>, M
     Ok(all)
 }
 
-/// A value of `--volumes-from`: the container, and whether its mounts are writable; `None`: as they are there.
-pub fn volumes_from(text: &str) -> Result<(&str, Option<bool>), MountError> {
+/// A value of `--volumes-from`: the container, and whether its mounts can only be read here.
+pub fn volumes_from(text: &str) -> Result<(&str, bool), MountError> {
     let (name, mode) = text.split_once(':').unwrap_or((text, ""));
-    match mode {
-        _ if name.is_empty() => Err(MountError::Specification(text.to_owned())),
-        "" => Ok((name, None)),
-        mode => {
-            let modes = Modes::read(mode).ok_or_else(|| MountError::Mode(mode.to_owned()))?;
-            Ok((name, Some(!modes.is_read_only)))
-        }
+    if text.is_empty() {
+        return Err(MountError::EmptyVolumesFrom);
+    }
+    let is_known = mode.is_empty() || mode.split(',').all(|word| matches!(word, "ro" | "rw" | "z" | "Z"));
+    let modes = if mode.is_empty() { Some(Modes::default()) } else { Modes::read(mode).filter(|_| is_known) };
+    let modes = modes.ok_or_else(|| MountError::Mode(mode.to_owned()))?;
+    if name.is_empty() { Err(MountError::Specification(text.to_owned())) } else { Ok((name, modes.is_read_only)) }
+}
+
+/// Options of `--tmpfs` that have a value.
+const MEMORY_VALUES: [&str; 7] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
+
+/// Those that have none: what mount(8) knows of every file system.
+const MEMORY_WORDS: [&str; 34] = [
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "private",
+    "rbind",
+    "relatime",
+    "remount",
+    "ro",
+    "rprivate",
+    "rshared",
+    "rslave",
+    "runbindable",
+    "rw",
+    "shared",
+    "slave",
+    "strictatime",
+    "suid",
+    "sync",
+    "unbindable",
+    "",
+];
+
+/// Refuses options of `--tmpfs` that there are not.
+fn check_memory_options(options: &str) -> Result<(), MountError> {
+    let is_known = |option: &&str| match option.split_once('=') {
+        Some((name, _)) => MEMORY_VALUES.contains(&name),
+        None => MEMORY_WORDS.contains(option),
+    };
+    match options.split(',').find(|option| !is_known(option)) {
+        Some(unknown) => Err(MountError::MemoryOption(unknown.to_owned())),
+        None => Ok(()),
     }
 }
 
@@ -205,7 +266,7 @@ fn checked(mount: &Mount) -> Result<Requested, MountError> {
         }
         MountKind::Volume if mount.source.is_empty() => {
             if mount.read_only {
-                return Err(MountError::Specified("ReadOnly"));
+                return Err(MountError::ReadOnlyAnonymous);
             }
         }
         MountKind::Volume => check_volume_name(&mount.source)?,
@@ -214,6 +275,10 @@ fn checked(mount: &Mount) -> Result<Requested, MountError> {
                 return Err(MountError::Specified("Source"));
             }
         }
+    }
+    let subpath = mount.volume_options.as_ref().map_or("", |options| options.subpath.as_str());
+    if subpath.starts_with('/') || subpath.split('/').any(|part| part == "..") {
+        return Err(MountError::Subpath);
     }
     let is_bind = mount.kind == MountKind::Bind;
     let is_volume = mount.kind == MountKind::Volume;
@@ -235,10 +300,11 @@ fn anonymous(path: &str) -> Result<Requested, MountError> {
         spec: path.to_owned(),
         source: Box::new(MountError::Config { kind: MountKind::Volume, source: Box::new(error) }),
     };
-    let destination = match path.split(':').collect::<Vec<_>>().as_slice() {
-        [destination] => *destination,
-        _ => return Err(MountError::Specification(path.to_owned())),
-    };
+    if path.contains(':') {
+        return Err(MountError::Specification(path.to_owned()));
+    }
+    // Images say `VOLUME data` too: below the root then, as with docker.
+    let destination = &format!("/{path}");
     check_destination(destination).map_err(in_spec)?;
     Ok(Requested {
         kind: MountKind::Volume,

@@ -31,6 +31,7 @@ pub struct Record {
     /// What its root folder is like.
     pub root: RootFolder,
     /// What is mounted into it besides what every container has.
+    #[serde(with = "crate::config::kept")]
     pub mounts: Vec<MountPoint>,
     /// Docker's `Config`: what is to run.
     pub config: Config,

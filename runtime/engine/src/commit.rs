@@ -58,7 +58,7 @@ impl Store {
             let _lock = self.lock()?;
             (Staging::make(&self.places)?, Lease::take(&self.places)?)
         };
-        let parent = self.hold(&lease, request.parent)?;
+        let parent = self.leased(&lease, request.parent)?;
         let mut blobs = parent.record.manifests.first().map(|form| form.layers.clone()).unwrap_or_default();
         for blob in &mut blobs {
             // An OCI manifest calls docker's layers by OCI's names. They are the same bytes.
@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// The image as it is now, with all of its parts held.
-    fn hold(&self, lease: &Lease, image: &Image) -> Result<Image, Error> {
+    fn leased(&self, lease: &Lease, image: &Image) -> Result<Image, Error> {
         let missing = || Error::NoSuchImage(image.id().to_string());
         let lock = self.lock()?;
         let record = image::read_record(&self.places, image.id())?.ok_or_else(missing)?;

@@ -180,7 +180,9 @@ impl<'a> Confinement<'a> {
         // A folder that only its user may enter (a network file system, say).
         early.or_else(|_| rustix::process::chdir(&process.cwd)).map_err(|error| {
             let (cwd, error) = (&process.cwd, plain(&error.into()));
-            Failure::Step(format!("error during container init: chdir to cwd ({cwd:?}) set in config.json failed: {error}"))
+            Failure::Step(format!(
+                "error during container init: chdir to cwd ({cwd:?}) set in config.json failed: {error}"
+            ))
         })?;
         // Without no_new_privs only who has CAP_SYS_ADMIN may load a filter, and it is loaded last of all.
         let keeps_admin = late_filter.is_some() && !process.no_new_privileges;

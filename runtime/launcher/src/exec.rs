@@ -220,7 +220,8 @@ impl Joining<'_> {
     }
 
     fn enter_cgroup(&self) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::Step(format!("unable to apply cgroup configuration: {error}"));
+        let failed =
+            |error: &dyn std::fmt::Display| Failure::Step(format!("unable to apply cgroup configuration: {error}"));
         match self.entrance.enter(self.is_cloned_into) {
             // A container that has shared out its controllers has no processes in its outermost cgroup.
             Err(error) if error.source().raw_os_error() == Some(libc::EBUSY) => {

@@ -164,7 +164,11 @@ impl Init<'_> {
     /// Makes the root, calls the hooks that want to see it from outside, and goes in.
     fn root(&self, config: &Config, rootfs: &RootFs) -> Result<Within, Failure> {
         let has_own_mounts = self.namespaces.has_own_mounts();
-        let within = if has_own_mounts { rootfs.build(config, self.root, &self.record.cgroups, || self.join_late())? } else { rootfs.as_it_is()? };
+        let within = if has_own_mounts {
+            rootfs.build(config, self.root, &self.record.cgroups, || self.join_late())?
+        } else {
+            rootfs.as_it_is()?
+        };
         fail_point("mounts")?;
         let process = self.confinement.process;
         let console = self.console.map(|caller| Console::make(&within, process, caller)).transpose()?;

@@ -16,8 +16,10 @@ pub use host::{
     WeightDevice,
 };
 pub use modes::{CgroupnsMode, IpcMode, NetworkMode, PidMode, UnknownMode, UsernsMode, UtsMode};
+pub(crate) use mounts::kept;
 pub use mounts::{
-    BindOptions, Driver, Mount, MountKind, MountPoint, Propagation, TmpfsOptions, UnknownMountWord, VolumeOptions,
+    BindOptions, Driver, Mount, MountDetails, MountKind, MountPoint, Propagation, TmpfsOptions, UnknownMountWord,
+    VolumeOptions,
 };
 pub use network::{Address, EndpointIpamConfig, EndpointSettings, NetworkSettings, PortBinding, PortMap};
 

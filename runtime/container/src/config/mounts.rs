@@ -171,6 +171,30 @@ pub struct MountPoint {
     /// How later mounts propagate; nothing where that has no meaning.
     #[serde(with = "no_propagation")]
     pub propagation: Option<Propagation>,
+    /// What `inspect` does not print, and the record of a container keeps.
+    #[serde(skip)]
+    pub details: MountDetails,
+}
+
+/// What was asked for a mount and is not shown as `Mounts`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MountDetails {
+    /// Whether the volume was made for this container and goes with it (`rm -v`).
+    #[serde(skip_serializing_if = "null::is_default")]
+    pub anonymous: bool,
+    /// Whether an empty volume gets what the image has at its place.
+    #[serde(skip_serializing_if = "null::is_default")]
+    pub seeded: bool,
+    /// Whether a source that does not exist is made when the container starts.
+    #[serde(skip_serializing_if = "null::is_default")]
+    pub creates_source: bool,
+    /// Whether mounts below the source stay behind.
+    #[serde(skip_serializing_if = "null::is_default")]
+    pub non_recursive: bool,
+    /// Folder of the volume that is mounted, relative to its root.
+    #[serde(skip_serializing_if = "null::is_default")]
+    pub subpath: String,
 }
 
 impl MountKind {
@@ -245,5 +269,41 @@ mod no_propagation {
     pub fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Propagation>, D::Error> {
         let text = Option::<String>::deserialize(source)?.unwrap_or_default();
         if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(serde::de::Error::custom) }
+    }
+}
+
+/// Mounts in the record of a container: with the details that docker's `Mounts` leave out.
+pub(crate) mod kept {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{MountDetails, MountPoint};
+
+    #[derive(Serialize)]
+    struct Written<'a> {
+        #[serde(flatten)]
+        shown: &'a MountPoint,
+        #[serde(skip_serializing_if = "is_nothing")]
+        details: &'a MountDetails,
+    }
+
+    #[derive(Deserialize)]
+    struct Read {
+        #[serde(flatten)]
+        shown: MountPoint,
+        #[serde(default)]
+        details: MountDetails,
+    }
+
+    fn is_nothing(details: &&MountDetails) -> bool {
+        **details == MountDetails::default()
+    }
+
+    pub fn serialize<S: Serializer>(mounts: &[MountPoint], target: S) -> Result<S::Ok, S::Error> {
+        target.collect_seq(mounts.iter().map(|mount| Written { shown: mount, details: &mount.details }))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<MountPoint>, D::Error> {
+        let mounts: Vec<Read> = Vec::deserialize(source)?;
+        Ok(mounts.into_iter().map(|read| MountPoint { details: read.details, ..read.shown }).collect())
     }
 }

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::tar::{Time, Xattr, takes_xattr};
 use crate::unpack::OverlayXattr;
-use crate::unpack::copy_up::read_all;
+use cove_container::copying::read_all;
 
 /// A held file, folder, link or device.
 #[derive(Debug)]

@@ -1,18 +1,16 @@
 //! Owner, extended attributes, mode and times, in this order: giving a file away clears its set-id bits and
 //! capabilities.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+pub(crate) use cove_container::copying::{DEFAULT_ACL, On};
+use rustix::fs::{Mode, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use super::limits::{OverlayXattr, UnpackOptions};
 use super::tree::path_buf;
 use super::{UnpackError, Unpacked};
 use crate::tar::{Entry, Time};
-
-/// The attribute that files and folders inherit from their folder as soon as it is set.
-pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// What new files are like, and what is to be done about it.
 #[derive(Debug)]
@@ -119,46 +117,6 @@ impl Attributes {
         rustix::fs::fsetxattr(folder, self.overlay.opaque(), b"y", XattrFlags::empty())
             .map_err(|error| failed("make opaque the folder", path, error))
     }
-}
-
-/// What attributes are set on.
-pub(crate) enum On<'a> {
-    /// An open file or folder.
-    Open(BorrowedFd<'a>),
-    /// Something that must not be opened: a link, a device, a pipe.
-    Named(BorrowedFd<'a>, &'a [u8]),
-}
-
-impl On<'_> {
-    pub(crate) fn set_owner(&self, uid: u32, gid: u32) -> Result<(), Errno> {
-        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        match self {
-            On::Open(file) => rustix::fs::fchown(file, uid, gid),
-            On::Named(folder, name) => rustix::fs::chownat(folder, *name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
-        }
-    }
-
-    pub(crate) fn set_xattr(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
-        match self {
-            On::Open(file) => rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()),
-            On::Named(folder, last) => {
-                let path = through_descriptor(*folder, last);
-                rustix::fs::lsetxattr(path, name, value, XattrFlags::empty())
-            }
-        }
-    }
-
-    pub(crate) fn set_times(&self, times: &Timestamps) -> Result<(), Errno> {
-        match self {
-            On::Open(file) => rustix::fs::futimens(file, times),
-            On::Named(folder, name) => rustix::fs::utimensat(folder, *name, times, AtFlags::SYMLINK_NOFOLLOW),
-        }
-    }
-}
-
-/// A path to a name in an open folder, for calls that take no descriptor. The name itself is not followed by them.
-pub(super) fn through_descriptor(folder: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
-    [format!("/proc/self/fd/{}/", folder.as_raw_fd()).as_bytes(), name].concat()
 }
 
 /// When something was read and changed; where the archive tells only the latter, it counts for both.
