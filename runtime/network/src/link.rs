@@ -159,10 +159,11 @@ pub(crate) struct Pair<'a> {
     pub(crate) mac: MacAddress,
 }
 
-/// Makes a pair. This end is up and a port of the bridge that also sends back through itself (a container that speaks
-/// to its own published port); the other is down.
+/// Makes a pair. This end is a port of the bridge that also sends back through itself (a container that speaks to its own
+/// published port). Both ends are down: one that is up while the other is down is a link without a carrier, and when the
+/// kernel notices that, it holds all changes of links up for a grace period (2 to 10 ms).
 pub(crate) fn make_pair(batch: &mut Batch, pair: &Pair<'_>) {
-    batch.message(NEW_LINK, CREATE | EXCLUSIVE, &interface(0, UP), |link| {
+    batch.message(NEW_LINK, CREATE | EXCLUSIVE, &interface(0, 0), |link| {
         link.text(IFLA_IFNAME, pair.name);
         link.number(IFLA_MTU, pair.bridge.mtu);
         link.number(IFLA_MASTER, pair.bridge.index);
@@ -217,6 +218,11 @@ pub(crate) fn raise(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8
         values.bytes(IFA_BROADCAST, &broadcast.octets());
     });
     batch.message(NEW_LINK, ACKNOWLEDGE, &interface(index, UP), |_| {});
+}
+
+/// Takes a link into use that needs no address.
+pub(crate) fn raise_port(batch: &mut Batch, name: &str) {
+    batch.message(NEW_LINK, ACKNOWLEDGE, &interface(0, UP), |link| link.text(IFLA_IFNAME, name));
 }
 
 /// Takes the loopback device of a namespace into use. The kernel gives it its addresses.

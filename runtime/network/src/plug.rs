@@ -92,5 +92,8 @@ fn plug(host: &mut Socket, namespace: BorrowedFd<'_>, bridge: &Link, endpoint: &
     link::raise_loopback(&mut batch);
     link::raise(&mut batch, index, endpoint.address, endpoint.prefix, subnet.broadcast());
     link::default_route(&mut batch, endpoint.gateway);
-    container.run(&mut batch).map_err(failed)
+    container.run(&mut batch).map_err(failed)?;
+    let mut batch = Batch::default();
+    link::raise_port(&mut batch, name);
+    host.run(&mut batch).map_err(failed)
 }
