@@ -338,6 +338,17 @@ fn links_of_the_archive_and_of_the_container_do_not_lead_out() {
     assert!(root.out("/magic/etc/passwd", true).is_err());
     assert_eq!(fs::read_to_string(outside.join("secret")).unwrap(), "secret");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    // The kernel's own links, of a container's /proc.
+    if is_root() {
+        fs::create_dir(root.path().join("proc")).unwrap();
+        rustix::mount::mount_bind("/proc", root.path().join("proc")).unwrap();
+        let magic = ["/proc/self/root/etc/passwd", "/proc/self/exe", "/magic/etc/passwd"];
+        let led_out: Vec<_> = magic.iter().filter(|path| root.out(path, true).is_ok()).collect();
+        let listed = root.out("/proc/.", false).map(|entries| entries.len());
+        unmount(root.path().join("proc"), UnmountFlags::DETACH).unwrap();
+        assert!(led_out.is_empty(), "{led_out:?}");
+        assert_eq!(listed.unwrap(), 1, "as docker has it, which does not mount it for copying");
+    }
 }
 
 /// A process of the container exchanges a folder for links that lead out, all the time.
