@@ -68,11 +68,13 @@ fn life(engine: &CoveEngine) {
 #[test]
 fn what_a_container_writes_stays_until_it_is_removed() {
     let engine = CoveEngine::new();
-    engine.run(["--name", "writer", "box", "sh", "-c", "echo kept > /data/file; rm /bin/plain"]).ok();
+    engine.run(["--name", "writer", "box", "sh", "-c", "echo kept >> /data/file; rm -f /bin/plain"]).ok();
     let other = engine.run(["--rm", "box", "sh", "-c", "ls /data /bin/plain"]).ok();
     assert!(!other.contains("file") && other.contains("/bin/plain"), "the image is as it was: {other}");
     engine.create(["--name", "reader", "--volumes-from", "writer", "box"]).ok();
     engine.words(["start", "-a", "writer"]).ok();
+    let log = engine.words(["cp", "writer:/data/file", "-"]).ok();
+    assert!(log.contains("kept\nkept\n"), "{log}");
     let limited = engine
         .run(["--rm", "--read-only", "--tmpfs", "/scratch", "box", "sh", "-c", "touch /scratch/a; touch /b"])
         .run();

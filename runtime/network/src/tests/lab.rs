@@ -78,7 +78,7 @@ impl Lab {
 
     /// The store in a folder.
     pub(super) fn store(folder: &Path) -> Networks {
-        Networks::of(&folder.join("root"), &folder.join("run"))
+        Networks::of_system(&folder.join("root"), &folder.join("run"))
     }
 
     pub(super) fn folder(&self) -> &Path {
