@@ -94,7 +94,7 @@ fn dash_v_becomes_what_docker_makes_of_it() {
     ] {
         assert_eq!(shown(&place, &config(&[]), &host(&[text])), json!(words), "{text}");
     }
-    assert!(!std::path::Path::new("/missing").exists(), "folders are made at the start");
+    assert!(!Path::new("/missing").exists(), "folders are made at the start");
 }
 
 #[test]
