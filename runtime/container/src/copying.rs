@@ -220,7 +220,7 @@ fn send_range(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> Result<(), 
 }
 
 /// Asks for the length, then for the bytes.
-fn read_all(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+pub fn read_all(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut buffer = vec![0; 1024];
     loop {
         match read(&mut buffer) {

@@ -9,46 +9,101 @@ use cove_oci::{Empty, Healthcheck, RunConfig};
 
 use crate::Error;
 
-/// Carries out one instruction.
-pub fn apply(config: &mut RunConfig, instruction: &str) -> Result<(), Error> {
+/// Carries out the instructions in their order, as `docker commit --change` does.
+///
+/// An `ENTRYPOINT` takes away a command that was meant for another one, unless these instructions set it. Emptying both
+/// leaves what there was.
+pub fn apply_changes(config: &mut RunConfig, instructions: &[String]) -> Result<(), Error> {
+    let mut changed = config.clone();
+    let mut has_command = false;
+    for instruction in instructions {
+        let word = apply(&mut changed, instruction)?;
+        has_command |= word == "CMD";
+        if word == "ENTRYPOINT" && !has_command {
+            changed.cmd = None;
+        }
+    }
+    let is_empty = |words: &Option<Vec<String>>| words.as_ref().is_none_or(Vec::is_empty);
+    if is_empty(&changed.entrypoint) && is_empty(&changed.cmd) {
+        changed.cmd.clone_from(&config.cmd);
+        changed.entrypoint.clone_from(&config.entrypoint);
+    }
+    *config = changed;
+    Ok(())
+}
+
+/// Carries out one instruction and gives its word.
+fn apply(config: &mut RunConfig, instruction: &str) -> Result<String, Error> {
     let text = instruction.trim();
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
     let word = word.to_ascii_uppercase();
     if rest.is_empty() {
-        return Err(bad(text, &format!("`{word}` needs an argument")));
+        match word.as_str() {
+            "CMD" => config.cmd = Some(command(config, rest)),
+            "ENTRYPOINT" => config.entrypoint = None,
+            "USER" | "WORKDIR" | "STOPSIGNAL" => {
+                return Err(bad(text, &format!("{word} requires exactly one argument")));
+            }
+            "ENV" | "LABEL" | "EXPOSE" | "VOLUME" | "ONBUILD" | "HEALTHCHECK" => {
+                return Err(bad(text, &format!("{word} requires at least one argument")));
+            }
+            _ => return Err(unknown(text, &word)),
+        }
+        return Ok(word);
     }
     match word.as_str() {
         "CMD" => config.cmd = Some(command(config, rest)),
         "ENTRYPOINT" => config.entrypoint = Some(command(config, rest)),
         "ENV" => {
-            for (name, value) in pairs(text, rest)? {
-                config.env.retain(|old| old.split_once('=').map_or(old.as_str(), |(old, _)| old) != name);
-                config.env.push(format!("{name}={value}"));
+            for (name, value) in pairs(text, &word, rest)? {
+                let new = format!("{name}={value}");
+                let is_it = |old: &&mut String| old.split_once('=').map_or(old.as_str(), |(old, _)| old) == name;
+                match config.env.iter_mut().find(is_it) {
+                    Some(old) => *old = new,
+                    None => config.env.push(new),
+                }
             }
         }
-        "LABEL" => config.labels.extend(pairs(text, rest)?),
+        "LABEL" => config.labels.extend(pairs(text, &word, rest)?),
         "EXPOSE" => {
             for port in words(text, rest)? {
-                for port in
-                    ports(&port).ok_or_else(|| bad(text, "a port is a number, or two with `-`, then /tcp or /udp"))?
-                {
+                for port in ports(&port).map_err(|reason| bad(text, &reason))? {
                     config.exposed_ports.insert(port, Empty {});
                 }
             }
         }
         "VOLUME" => {
             let list = json_list(rest).map_or_else(|| words(text, rest), Ok)?;
+            if list.is_empty() {
+                return Err(bad(text, "VOLUME requires at least one argument"));
+            }
+            if list.iter().any(|path| path.trim().is_empty()) {
+                return Err(bad(text, "VOLUME specified can not be an empty string"));
+            }
             config.volumes.extend(list.into_iter().map(|path| (path, Empty {})));
         }
         "USER" => config.user = rest.to_owned(),
         "WORKDIR" => config.working_dir = joined(&config.working_dir, rest),
         "STOPSIGNAL" => config.stop_signal = rest.to_owned(),
-        "ONBUILD" => config.on_build.push(rest.to_owned()),
+        "ONBUILD" => {
+            let trigger = rest.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+            match trigger.as_str() {
+                "ONBUILD" => return Err(bad(text, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")),
+                "FROM" | "MAINTAINER" => {
+                    return Err(bad(text, &format!("{trigger} isn't allowed as an ONBUILD trigger")));
+                }
+                _ => config.on_build.push(rest.to_owned()),
+            }
+        }
         "HEALTHCHECK" => config.healthcheck = Some(healthcheck(config, text, rest)?),
-        _ => return Err(bad(text, &format!("`{word}` is not a valid change command"))),
+        _ => return Err(unknown(text, &word)),
     }
-    Ok(())
+    Ok(word)
+}
+
+fn unknown(instruction: &str, word: &str) -> Error {
+    bad(instruction, &format!("{} is not a valid change command", word.to_lowercase()))
 }
 
 fn bad(instruction: &str, reason: &str) -> Error {
@@ -115,30 +170,36 @@ fn words(instruction: &str, text: &str) -> Result<Vec<String>, Error> {
 }
 
 /// `NAME=VALUE …`, or the old form `NAME VALUE`, whose value is the rest of the line.
-fn pairs(instruction: &str, text: &str) -> Result<Vec<(String, String)>, Error> {
+fn pairs(instruction: &str, command: &str, text: &str) -> Result<Vec<(String, String)>, Error> {
     let first = text.split_whitespace().next().unwrap_or_default();
     if !first.contains('=') {
-        let (name, value) =
-            text.split_once(char::is_whitespace).ok_or_else(|| bad(instruction, "a name needs a value: NAME=VALUE"))?;
+        let (name, value) = text
+            .split_once(char::is_whitespace)
+            .ok_or_else(|| bad(instruction, &format!("{command} must have two arguments")))?;
         return Ok(vec![(name.to_owned(), value.trim().to_owned())]);
     }
     let split = |word: String| match word.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(bad(instruction, "every name needs a value: NAME=VALUE")),
+        Some(("", _)) => Err(bad(instruction, &format!("{command} names can not be blank"))),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => {
+            Err(bad(instruction, &format!("Syntax error - can't find = in {word:?}. Must be of the form: name=value")))
+        }
     };
     words(instruction, text)?.into_iter().map(split).collect()
 }
 
-/// `80`, `80/udp`, `8000-8010/tcp`: every port by itself, with its protocol.
-fn ports(text: &str) -> Option<Vec<String>> {
+/// `80`, `80/udp`, `8000-8010/tcp`: every port by itself, with its protocol; else docker's words.
+fn ports(text: &str) -> Result<Vec<String>, String> {
     let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return None;
+    let lower = protocol.to_ascii_lowercase();
+    if !matches!(lower.as_str(), "tcp" | "udp" | "sctp") {
+        return Err(format!("Invalid proto: {protocol}"));
     }
     let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
-    (first <= last).then(|| (first..=last).map(|port| format!("{port}/{protocol}")).collect())
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) if first <= last => Ok((first..=last).map(|port| format!("{port}/{lower}")).collect()),
+        _ => Err(format!("Invalid containerPort: {range}")),
+    }
 }
 
 fn healthcheck(config: &RunConfig, instruction: &str, text: &str) -> Result<Healthcheck, Error> {
@@ -163,13 +224,17 @@ fn healthcheck(config: &RunConfig, instruction: &str, text: &str) -> Result<Heal
                 let retries = value.parse::<i64>().map_err(|_| bad(instruction, "retries is a number"))?;
                 check.retries = Some(retries);
             }
-            _ => return Err(bad(instruction, &format!("`--{name}` is not an option of HEALTHCHECK"))),
+            _ => return Err(bad(instruction, &format!("Unknown flag: {name}"))),
         }
         rest = after.trim_start();
     }
     let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    if !word.eq_ignore_ascii_case("cmd") || rest.trim().is_empty() {
-        return Err(bad(instruction, "HEALTHCHECK is NONE, or CMD and a command"));
+    if !word.eq_ignore_ascii_case("cmd") {
+        let word = word.to_ascii_uppercase();
+        return Err(bad(instruction, &format!("Unknown type {word:?} in HEALTHCHECK (try CMD)")));
+    }
+    if rest.trim().is_empty() {
+        return Err(bad(instruction, "Missing command after HEALTHCHECK CMD"));
     }
     check.test = Some(match json_list(rest.trim()) {
         Some(list) => [vec!["CMD".to_owned()], list].concat(),
@@ -210,9 +275,8 @@ mod tests {
 
     fn changed(changes: &[&str]) -> RunConfig {
         let mut config = RunConfig::default();
-        for change in changes {
-            apply(&mut config, change).unwrap();
-        }
+        let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+        apply_changes(&mut config, &changes).unwrap();
         config
     }
 
@@ -236,7 +300,7 @@ mod tests {
         ]);
         assert_eq!(config.cmd.unwrap(), ["sh", "-x"]);
         assert_eq!(config.entrypoint.unwrap(), ["/bin/sh", "-c", "run this"]);
-        assert_eq!(config.env, ["B=two words", "C=it is", "A=again and again"]);
+        assert_eq!(config.env, ["A=again and again", "B=two words", "C=it is"]);
         assert!(config.exposed_ports.keys().eq(["53/udp", "80/tcp", "8000/tcp", "8001/tcp"]));
         assert_eq!(config.labels["a.b"], "c d");
         assert!(config.volumes.keys().eq(["/data", "/logs", "/more"]));
@@ -248,23 +312,50 @@ mod tests {
     }
 
     #[test]
-    fn other_instructions_are_refused() {
-        for change in [
-            "",
-            "RUN make",
-            "FROM x",
-            "CMD",
-            "ENV A",
-            "ENV A=1 B",
-            "EXPOSE x",
-            "EXPOSE 2-1",
-            "EXPOSE 1/icmp",
-            "LABEL a=\"b",
-            "HEALTHCHECK curl",
-            "HEALTHCHECK --interval=5 CMD x",
-            "HEALTHCHECK --what=5 CMD x",
+    fn an_entrypoint_takes_away_the_command_of_another_one() {
+        let before = RunConfig { cmd: Some(vec!["old".to_owned()]), ..RunConfig::default() };
+        for (changes, entrypoint, command) in [
+            (&[r#"ENTRYPOINT ["e"]"#][..], Some("e"), None),
+            (&[r#"CMD ["c"]"#, r#"ENTRYPOINT ["e"]"#], Some("e"), Some("c")),
+            (&[r#"ENTRYPOINT ["e"]"#, r#"CMD ["c"]"#], Some("e"), Some("c")),
+            (&["CMD []"], None, Some("old")),
+            (&["ENTRYPOINT"], None, Some("old")),
         ] {
-            assert!(apply(&mut RunConfig::default(), change).is_err(), "{change}");
+            let mut config = before.clone();
+            let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+            apply_changes(&mut config, &changes).unwrap();
+            let one = |word: Option<&str>| word.map(|word| vec![word.to_owned()]);
+            assert_eq!((config.entrypoint, config.cmd), (one(entrypoint), one(command)), "{changes:?}");
+        }
+    }
+
+    /// Docker's words after its `Error response from daemon: `.
+    #[test]
+    fn other_instructions_are_refused_in_dockers_words() {
+        for (change, words) in [
+            ("", "is not a valid change command"),
+            ("RUN make", "run is not a valid change command"),
+            ("FROM x", "from is not a valid change command"),
+            ("ENV", "ENV requires at least one argument"),
+            ("ENV A", "ENV must have two arguments"),
+            ("ENV =x", "ENV names can not be blank"),
+            ("ENV A=1 B", "Syntax error - can't find = in \"B\". Must be of the form: name=value"),
+            ("LABEL a", "LABEL must have two arguments"),
+            ("LABEL a=\"b", "a quote is not closed"),
+            ("EXPOSE x", "Invalid containerPort: x"),
+            ("EXPOSE 2-1", "Invalid containerPort: 2-1"),
+            ("EXPOSE 1/icmp", "Invalid proto: icmp"),
+            ("VOLUME []", "VOLUME requires at least one argument"),
+            ("USER", "USER requires exactly one argument"),
+            ("ONBUILD ONBUILD RUN x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
+            ("ONBUILD from x", "FROM isn't allowed as an ONBUILD trigger"),
+            ("HEALTHCHECK curl", "Unknown type \"CURL\" in HEALTHCHECK (try CMD)"),
+            ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
+            ("HEALTHCHECK --interval=5 CMD x", "a duration is like 30s"),
+            ("HEALTHCHECK --what=5 CMD x", "Unknown flag: what"),
+        ] {
+            let error = apply_changes(&mut RunConfig::default(), &[change.to_owned()]).unwrap_err().to_string();
+            assert!(error.contains(words), "{change}: {error}");
         }
     }
 }

@@ -122,6 +122,12 @@ pub enum Error {
     /// A layer could not be unpacked.
     #[error("{0}")]
     Unpack(#[from] UnpackError),
+    /// A container's tree could not be read or written out.
+    #[error("{0}")]
+    Snapshot(#[from] crate::snapshot::SnapshotError),
+    /// Something could not be copied into a container or out of it.
+    #[error("{0}")]
+    Copy(#[from] crate::copy::CopyError),
     /// Content that a publish counts on is not there.
     #[error("{0} is not in the store: nothing has fetched it")]
     MissingBlob(Digest),

@@ -7,7 +7,9 @@ mod abilities;
 pub mod archive;
 mod catalogue;
 mod changes;
+mod commit;
 mod compress;
+pub mod copy;
 pub mod decompress;
 mod early_writing;
 mod error;
@@ -28,12 +30,15 @@ mod record;
 mod remove;
 mod seal;
 mod send;
+mod snapshot;
 mod store;
 pub mod tar;
 pub mod unpack;
 mod uploads;
 pub mod user_namespace;
 
+pub use changes::apply_changes;
+pub use commit::CommitRequest;
 pub use compress::{Compressed, compress};
 pub use error::Error;
 pub use image::{Image, Layer};
@@ -43,6 +48,9 @@ pub use receive::{ReceiveOptions, Receiver};
 pub use remove::{LabelFilter, PruneFilter, Pruned, RemoveOptions, Removed};
 pub use seal::Sealed;
 pub use send::Sender;
+pub use snapshot::{
+    Change, ChangeKind, LayerWritten, RootBefore, SnapshotError, SnapshotOptions, diff, write_layer, write_tree,
+};
 pub use store::{Found, Hold, Store};
 
 /// How this process can unpack. What its mounts will need is known to the store.

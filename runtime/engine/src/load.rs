@@ -184,9 +184,7 @@ impl Store {
     /// be called from anywhere but async code.
     pub fn import(&self, tar: impl Read, options: ImportOptions) -> Result<Digest, Error> {
         let mut config = RunConfig::default();
-        for change in &options.changes {
-            changes::apply(&mut config, change)?;
-        }
+        changes::apply_changes(&mut config, &options.changes)?;
         let staging = self.staging()?;
         let path = staging.path().join("layer.tar");
         let layer = spool(decompressed(tar)?, &path)?;
@@ -207,9 +205,15 @@ impl Store {
         let digest = Digest::of(Algorithm::Sha256, &config);
         let config_blob = Descriptor::new(media_type::OCI_CONFIG, digest, config.len() as u64);
         let manifest = NewManifest::bytes(&config_blob, std::slice::from_ref(&layer))?;
-        let made = Made { manifest: Manifest::parse(manifest, None)?, config, layer: path };
+        let layer = Some((layer.digest, path));
+        let made = Made { manifest: Manifest::parse(manifest, None)?, config, layer, store: self.clone() };
+        self.take_made(&made, options.reference.as_ref())
+    }
+
+    /// Takes an image that was made here into the store, with all that a pull does for one.
+    pub(crate) fn take_made(&self, made: &Made, name: Option<&Reference>) -> Result<Digest, Error> {
         let root = made.manifest.descriptor();
-        wait(|| self.take(&made, &root, options.reference.as_ref(), None, &Silent))
+        wait(|| self.take(made, &root, name, None, &Silent))
     }
 
     fn staging(&self) -> Result<Staging, Error> {
@@ -295,11 +299,12 @@ fn spool(mut tar: impl Read, path: &std::path::Path) -> Result<Descriptor, Error
     Ok(Descriptor::new(media_type::OCI_LAYER, hasher.finish(), size))
 }
 
-/// An image that was made here.
-struct Made {
-    manifest: Manifest,
-    config: Vec<u8>,
-    layer: PathBuf,
+/// An image that was made here, and its new layer if it has one. The store has the others.
+pub(crate) struct Made {
+    pub(crate) manifest: Manifest,
+    pub(crate) config: Vec<u8>,
+    pub(crate) layer: Option<(Digest, PathBuf)>,
+    pub(crate) store: Store,
 }
 
 impl Source for Made {
@@ -312,8 +317,11 @@ impl Source for Made {
     }
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<ByteStream, TransferError> {
-        if self.file(&blob.digest).is_some() {
-            return stream_file(self.layer.clone(), offset, &blob.digest);
+        if let Some(path) = self.file(&blob.digest) {
+            return stream_file(path, offset, &blob.digest);
+        }
+        if self.manifest.config().is_none_or(|config| config.digest != blob.digest) {
+            return stream_file(self.store.places.blob(&blob.digest), offset, &blob.digest);
         }
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.config.len());
         let rest = Bytes::copy_from_slice(&self.config[start..]);
@@ -321,8 +329,7 @@ impl Source for Made {
     }
 
     fn file(&self, blob: &Digest) -> Option<PathBuf> {
-        let is_layer = self.manifest.layers().iter().any(|layer| layer.digest == *blob);
-        is_layer.then(|| self.layer.clone())
+        self.layer.as_ref().filter(|(digest, _)| digest == blob).map(|(_, path)| path.clone())
     }
 }
 

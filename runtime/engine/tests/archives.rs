@@ -6,10 +6,10 @@ mod common;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use common::{Memory, noise, pull, reference, sha256, store, tar};
+use common::{Memory, Nowhere, noise, pull, reference, sha256, store, tar};
 use cove_engine::{Image, ImportOptions, Loaded, RemoveOptions, Saved, Store};
 use cove_oci::{Codec, Digest, Manifest, Platform, ReferenceDefaults};
-use cove_transfer::{CopyOptions, Platforms, Silent, Source, Step, copy};
+use cove_transfer::{CopyOptions, Platforms, Silent, copy};
 
 fn defaults() -> ReferenceDefaults {
     ReferenceDefaults::default()
@@ -87,40 +87,6 @@ async fn seal_into(from: &Store, name: &str, to: &Store, codec: Codec) -> Manife
     let options = CopyOptions { platforms: Platforms::All, blobs_at_once: 4 };
     copy(&from.send(&image).unwrap(), &root, &target, &root, &options, &Silent).await.unwrap();
     manifest
-}
-
-/// A target that takes everything.
-struct Nowhere;
-
-impl cove_transfer::Target for Nowhere {
-    async fn holds(
-        &self,
-        _: &cove_oci::Descriptor,
-        _: &cove_oci::ManifestReference,
-    ) -> Result<bool, cove_transfer::Error> {
-        Ok(false)
-    }
-
-    async fn put_blob<S: Source>(
-        &self,
-        blob: &cove_oci::Descriptor,
-        source: &S,
-        progress: &dyn cove_transfer::Progress,
-    ) -> Result<cove_transfer::Placed, cove_transfer::Error> {
-        use futures_util::TryStreamExt;
-        let pieces: Vec<bytes::Bytes> = source.blob(blob, 0).await?.try_collect().await?;
-        assert_eq!(sha256(&pieces.concat()), blob.digest);
-        progress.step(blob, Step::Done);
-        Ok(cove_transfer::Placed::Stored(blob.size))
-    }
-
-    async fn put_manifest(
-        &self,
-        _: &Manifest,
-        _: Option<&cove_oci::ManifestReference>,
-    ) -> Result<(), cove_transfer::Error> {
-        Ok(())
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

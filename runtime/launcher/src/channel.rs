@@ -77,9 +77,8 @@ impl Channel {
         let count = loop {
             let mut parts = [IoSliceMut::new(&mut bytes)];
             match rustix::net::recvmsg(&self.0, &mut parts, &mut control, flags) {
-                Err(rustix::io::Errno::INTR) => {}
-                // Killed, with a message of ours still unread.
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                // It has ended with a message of ours unread: said once, before what it has said itself.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 received => break received?.bytes,
             }
         };

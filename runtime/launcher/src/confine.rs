@@ -180,7 +180,9 @@ impl<'a> Confinement<'a> {
         // A folder that only its user may enter (a network file system, say).
         early.or_else(|_| rustix::process::chdir(&process.cwd)).map_err(|error| {
             let (cwd, error) = (&process.cwd, plain(&error.into()));
-            Failure(format!("error during container init: chdir to cwd ({cwd:?}) set in config.json failed: {error}"))
+            Failure::Step(format!(
+                "error during container init: chdir to cwd ({cwd:?}) set in config.json failed: {error}"
+            ))
         })?;
         // Without no_new_privs only who has CAP_SYS_ADMIN may load a filter, and it is loaded last of all.
         let keeps_admin = late_filter.is_some() && !process.no_new_privileges;
@@ -242,7 +244,7 @@ impl Ready<'_> {
             return Failure::at("unable to init seccomp")(error);
         }
         let error = syscalls::execve(&self.path, &self.arguments, &self.environment);
-        Failure(format!("exec {}: {}", self.path.to_string_lossy(), plain(&error)))
+        Failure::Program(format!("exec {}: {}", self.path.to_string_lossy(), plain(&error)))
     }
 }
 
@@ -323,7 +325,7 @@ fn home_of(uid: u32) -> Option<OsString> {
 
 /// Where a program is: as a shell finds it, and with the words of Go's os/exec, which callers of runtimes look for.
 fn find_program(name: &str, environment: &[OsString]) -> Result<CString, Failure> {
-    let failed = |why: &str| Failure(format!("exec: {name:?}: {why}"));
+    let failed = |why: &str| Failure::Step(format!("exec: {name:?}: {why}"));
     let string = |path: &[u8]| CString::new(path).map_err(Failure::at("a path"));
     if name.is_empty() {
         return Err(failed("executable file not found in $PATH"));

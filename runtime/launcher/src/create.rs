@@ -10,14 +10,15 @@ use std::rc::Rc;
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use crate::between::clone_through;
 use crate::capabilities::Sets;
-use crate::cgroups::{Cgroups, Request};
+use crate::cgroups::{Cgroups, Entrance, Request};
 use crate::channel::{Channel, Message};
 use crate::config::Config;
 use crate::confine::{self, Confinement, Limits};
 use crate::console::ConsoleSocket;
 use crate::error::{Failure, plain};
-use crate::init::{self, Init};
+use crate::init::{self, Init, Way};
 use crate::namespaces::{Namespaces, join};
 use crate::proc::Proc;
 use crate::process_id::ProcessId;
@@ -66,7 +67,15 @@ pub struct Created {
     process: OwnedFd,
     pid_file: Option<PathBuf>,
     /// How it is told to start, if not by `start`.
-    channel: Option<Channel>,
+    starting: Option<Starting>,
+}
+
+/// The process of `run`, before its program has taken over.
+#[derive(Debug)]
+struct Starting {
+    channel: Channel,
+    /// Whether it has been told.
+    goes_on: bool,
 }
 
 /// How the container's process is to be started.
@@ -151,12 +160,6 @@ impl Made<'_> {
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        Self::Start(failure.0)
-    }
-}
-
 fn make_in(
     root: &RootFolder,
     options: &CreateOptions,
@@ -211,14 +214,28 @@ fn make_in(
         new_keyring: !options.no_new_keyring,
         personality: config.linux.personality().clone(),
     };
-    // If this process is killed, `delete` knows from it what there may be.
-    made.folder.write(&record)?;
     made.cgroups = Some(Rc::clone(&cgroups));
-    warnings.extend(cgroups.create(resources)?);
-    let entrance = cgroups.entrance()?;
-    fail_point("cgroups")?;
-    let rootfs =
-        if may_mount() { Some(RootFs::prepare(config, &root_path, &cgroups, options.no_pivot)?) } else { None };
+    // Where the new process can walk into them alone, they are made while it makes its namespaces and mounts.
+    let beside = cgroups.can_come_late()
+        && !user_namespace
+        && namespaces.is_new(LinuxNamespaceType::Mount)
+        && namespaces.joined(LinuxNamespaceType::Pid).is_none()
+        && may_mount();
+    let folder = made.folder;
+    let mut make_cgroups = |record: &Record| -> Result<(), Error> {
+        // If this process is killed, `delete` knows from it what there may be.
+        folder.write(record)?;
+        warnings.extend(cgroups.create(resources)?);
+        Ok(fail_point("cgroups")?)
+    };
+    let entrance = if beside {
+        None
+    } else {
+        make_cgroups(&record)?;
+        Some(cgroups.entrance()?)
+    };
+    let there = entrance.as_ref().map(|_| &*cgroups);
+    let rootfs = if may_mount() { Some(RootFs::prepare(config, &root_path, there, options.no_pivot)?) } else { None };
     fail_point("rootfs")?;
     let proc = Proc::open().map_err(Error::system("open /proc"))?;
     let console = options.console_socket.as_ref().filter(|_| process.terminal).map(ConsoleSocket::connect);
@@ -234,15 +251,19 @@ fn make_in(
         keyring: (!options.no_new_keyring).then_some(options.id.as_str()),
         limits: if user_namespace { Limits::OfParent } else { Limits::Late },
     };
-    let into = entrance.folder_v2().filter(|_| !user_namespace);
-    let (pid, handle) = clone_into(&namespaces, into, &ours, || Init {
+    let into = entrance.as_ref().and_then(Entrance::folder_v2).filter(|_| !user_namespace);
+    let at_once = namespaces.at_once() & if beside { !(libc::CLONE_NEWNET as u64) } else { u64::MAX };
+    let way = match &entrance {
+        Some(entrance) => Way::Open { entrance, is_cloned_into: into.is_some() },
+        None => Way::Coming,
+    };
+    let (pid, handle) = clone_into(&namespaces, at_once, into, (&ours, &theirs), || Init {
         config,
         root: &root_path,
         rootfs: rootfs.as_ref(),
         no_pivot: options.no_pivot,
         namespaces: &namespaces,
-        entrance: &entrance,
-        is_cloned_into: into.is_some(),
+        cgroups: way,
         proc: &proc,
         confinement,
         console: console.as_ref(),
@@ -254,6 +275,10 @@ fn make_in(
     drop(theirs);
     let handle = made.process.insert((pid, handle));
     fail_point("clone")?;
+    if beside {
+        make_cgroups(&record)?;
+        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+    }
     record.creating = false;
     record.init = ProcessId::of(pid).map_err(Error::system("look at the container's process"))?;
     if user_namespace {
@@ -265,6 +290,14 @@ fn make_in(
         user_namespace::write_maps(pid, &uids, &gids)?;
     }
     if new_user_namespace || namespaces.joined(LinuxNamespaceType::User).is_some() {
+        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+    }
+    // Where nothing of ours must come before the program, it does not wait for us: that would cost it a wake-up.
+    let goes_on = start == Start::AtOnce
+        && config.hooks.is_none()
+        && options.pid_file.is_none()
+        && !filter.as_ref().is_some_and(Filter::notifies);
+    if goes_on {
         ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
     }
     accompany(&ours, config, &record)?;
@@ -280,9 +313,9 @@ fn make_in(
     }
     fail_point("pid-file")?;
     let process = handle.1.try_clone().map_err(Error::system("duplicate a descriptor"))?;
-    let channel = (start == Start::AtOnce).then_some(ours);
+    let starting = (start == Start::AtOnce).then_some(Starting { channel: ours, goes_on });
     let pid_file = made.pid_file.clone();
-    Ok(Created { folder: made.folder.clone(), record, warnings, pid, process, pid_file, channel })
+    Ok(Created { folder: made.folder.clone(), record, warnings, pid, process, pid_file, starting })
 }
 
 /// Whether this process may open mounts of the namespace that it is in.
@@ -312,26 +345,24 @@ fn root_path(config: &Config, bundle: &Path) -> Result<PathBuf, Error> {
 /// Clones the process that becomes the container's; in it, this does not come back.
 fn clone_into<'a>(
     namespaces: &Namespaces,
+    at_once: u64,
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
-    channel: &Channel,
+    (ours, theirs): (&Channel, &Channel),
     init: impl FnOnce() -> Init<'a>,
 ) -> Result<(Pid, OwnedFd), Error> {
-    let cloned = Error::system("error making the container's process");
     if let Some(user) = namespaces.joined(LinuxNamespaceType::User) {
-        // Its namespaces must be those of the user namespace that is joined, so somebody has to be in it to make them.
-        let Clone::Parent(between, _) = clone(0, None).map_err(cloned)? else {
-            enter_and_clone(user, namespaces, init)
-        };
-        // It says all that it says before it ends.
-        let _ = rustix::process::waitpid(Some(between), WaitOptions::empty());
-        let message = channel.received().map_err(Error::system("hear of the container's process"))?;
-        return match message {
-            Some(Message::Process(number)) => {
-                let pid = Pid::from_raw(number).ok_or_else(|| Error::Start("it has no number".to_owned()))?;
-                Ok((pid, user_namespace::pidfd(pid)?))
+        // Its namespaces must be those of the user namespace that is joined.
+        let enter = || {
+            join(user, LinuxNamespaceType::User).map_err(Failure::at("error joining the user namespace"))?;
+            init::become_root(false)?;
+            match namespaces.joined(LinuxNamespaceType::Pid) {
+                Some(pid) => join(pid, LinuxNamespaceType::Pid).map_err(Failure::at("error joining the pid namespace")),
+                None => Ok(()),
             }
-            Some(Message::Failed(text)) => Err(Error::Start(text)),
-            _ => Err(Error::Start("the process between has ended".to_owned())),
+        };
+        return match clone_through(ours, theirs, at_once, enter)? {
+            Clone::Parent(pid, process) => Ok((pid, process)),
+            Clone::Child => init().become_container(),
         };
     }
     // Only children are in a process namespace that is joined. Back again: hooks belong to the caller's.
@@ -342,44 +373,16 @@ fn clone_into<'a>(
         join(joined, LinuxNamespaceType::Pid).map(|()| own)
     });
     let own = own.transpose().map_err(Error::system("error joining the pid namespace"))?;
-    let result = clone(namespaces.at_once(), cgroup);
+    let result = clone(at_once, cgroup);
     if let Ok(Clone::Child) = result {
         init().become_container();
     }
     if let Some(own) = own {
         join(&own, LinuxNamespaceType::Pid).map_err(Error::system("error leaving the container's pid namespace"))?;
     }
-    match result.map_err(cloned)? {
+    match result.map_err(Error::system("error making the container's process"))? {
         Clone::Parent(pid, process) => Ok((pid, process)),
         Clone::Child => Err(Error::Start("it came back".to_owned())),
-    }
-}
-
-/// In a process between: joins the user namespace and makes the container's process a child of our own parent.
-fn enter_and_clone<'a>(user: &OwnedFd, namespaces: &Namespaces, init: impl FnOnce() -> Init<'a>) -> ! {
-    let init = init();
-    let go = || -> Result<Pid, Failure> {
-        join(user, LinuxNamespaceType::User).map_err(Failure::at("error joining the user namespace"))?;
-        init::become_root(false)?;
-        if let Some(pid) = namespaces.joined(LinuxNamespaceType::Pid) {
-            join(pid, LinuxNamespaceType::Pid).map_err(Failure::at("error joining the pid namespace"))?;
-        }
-        let flags = namespaces.at_once() | libc::CLONE_PARENT as u64;
-        match clone(flags, None).map_err(Failure::at("error making the container's process"))? {
-            Clone::Parent(pid, _) => Ok(pid),
-            Clone::Child => Err(Failure(String::new())),
-        }
-    };
-    match go() {
-        Ok(pid) => {
-            let _ = init.channel.send(&Message::Process(pid.as_raw_nonzero().get()));
-            crate::syscalls::end(0)
-        }
-        Err(failure) if failure.0.is_empty() => init.become_container(),
-        Err(failure) => {
-            let _ = init.channel.send(&Message::Failed(failure.0));
-            crate::syscalls::end(1)
-        }
     }
 }
 
@@ -394,7 +397,7 @@ fn accompany(channel: &Channel, config: &Config, record: &Record) -> Result<(), 
                     #[allow(deprecated)]
                     let all = [hooks.prestart().as_ref(), hooks.create_runtime().as_ref()];
                     for hooks in all {
-                        hooks::call(hooks, &state).map_err(|error| Failure::init(error).0).map_err(Error::Start)?;
+                        hooks::call(hooks, &state).map_err(Failure::init)?;
                     }
                 }
                 channel.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
@@ -416,8 +419,10 @@ fn accompany(channel: &Channel, config: &Config, record: &Record) -> Result<(), 
 impl Created {
     /// Lets the process of `run` go on, and waits until the container's program has taken over.
     fn start(&mut self) -> Result<(), Error> {
-        let Some(channel) = self.channel.take() else { return Ok(()) };
-        channel.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+        let Some(Starting { channel, goes_on }) = self.starting.take() else { return Ok(()) };
+        if !goes_on {
+            channel.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+        }
         match channel.receive().map_err(Error::system("hear of the container's process"))? {
             // Its end has closed: `execve` was successful.
             None => self.record.after_start(),

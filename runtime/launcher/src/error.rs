@@ -40,6 +40,9 @@ pub enum Error {
     /// `exec` in what has ended.
     #[error("cannot exec in a stopped container")]
     ExecStopped,
+    /// `exec` in what is not there yet.
+    #[error("cannot exec in a container that is being created")]
+    ExecCreating,
     /// `exec` in what is frozen.
     #[error("cannot exec in a paused container (use --ignore-paused to override)\n`resume` it first.")]
     ExecPaused,
@@ -97,17 +100,35 @@ impl Error {
 /// Why the process that becomes the container's did not get there: a line that its parent prints. What it was about to
 /// do, on which path, and what the system said.
 #[derive(Debug)]
-pub(crate) struct Failure(pub(crate) String);
+pub(crate) enum Failure {
+    /// A step on the way to the program.
+    Step(String),
+    /// The program itself could not be executed.
+    Program(String),
+}
 
 impl Failure {
     /// A step of making the container failed.
     pub(crate) fn init(text: impl std::fmt::Display) -> Self {
-        Self(format!("error during container init: {text}"))
+        Self::Step(format!("error during container init: {text}"))
     }
 
     /// For `map_err` after a system call.
     pub(crate) fn at<E: Into<io::Error>>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Self {
         move |error| Self::init(format_args!("{what}: {}", plain(&error.into())))
+    }
+
+    /// The line.
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Step(text) | Self::Program(text) => text,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Start(failure.into_text())
     }
 }
 

@@ -10,6 +10,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::ThreadNameSpaceType;
 
+use crate::between::clone_through;
 use crate::capabilities::Sets;
 use crate::cgroups::Entrance;
 use crate::channel::{Channel, Message};
@@ -22,9 +23,10 @@ use crate::error::Failure;
 use crate::init::{become_root, hide, wait};
 use crate::mounts::Within;
 use crate::proc::Proc;
+use crate::seccomp::Filter;
 use crate::state::{Record, RootFolder, Status, replace};
 use crate::syscalls::{self, Clone, clone};
-use crate::{Error, notify, user_namespace};
+use crate::{Error, notify};
 
 /// What `exec` is told.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct Added {
 struct Joining<'a> {
     record: &'a Record,
     init: &'a OwnedFd,
+    /// The container's root, where its mounts are this process' own.
+    root: Option<OwnedFd>,
     entrance: &'a Entrance,
     is_cloned_into: bool,
     proc: &'a Proc,
@@ -72,6 +76,8 @@ pub fn exec(root: &RootFolder, container: &Container, options: &ExecOptions) -> 
     match container.status()? {
         Status::Stopped => return Err(Error::ExecStopped),
         Status::Paused if !options.ignore_paused => return Err(Error::ExecPaused),
+        // What is known as its process is the one that makes it, on the host.
+        Status::Creating => return Err(Error::ExecCreating),
         _ => {}
     }
     if process.terminal != options.console_socket.is_some() {
@@ -89,12 +95,14 @@ pub fn exec(root: &RootFolder, container: &Container, options: &ExecOptions) -> 
         .collect();
     let entrance = record.cgroups.entrance()?;
     let proc = Proc::open().map_err(Error::system("open /proc"))?;
+    let root = if joins(record, LinuxNamespaceType::Mount) { None } else { Some(root_of(record, &proc)?) };
     let console = options.console_socket.as_ref().map(ConsoleSocket::connect);
     let console = console.transpose()?;
     let (ours, theirs) = Channel::pair().map_err(Error::system("make a socket"))?;
     let joining = Joining {
         record,
         init: &init,
+        root,
         entrance: &entrance,
         is_cloned_into: false,
         proc: &proc,
@@ -113,7 +121,10 @@ pub fn exec(root: &RootFolder, container: &Container, options: &ExecOptions) -> 
     };
     let (pid, handle) = clone_into(joining, &ours)?;
     drop(theirs);
-    let added = accompany(&ours, container, options, pid);
+    // Where nothing of ours must come before the program, it does not wait for us: that would cost it a wake-up.
+    let goes_on = options.pid_file.is_none() && !filter.as_ref().is_some_and(Filter::notifies);
+    let told = if goes_on { ours.send(&Message::Go).map_err(Error::system("reach the process")) } else { Ok(()) };
+    let added = told.and_then(|()| accompany(&ours, container, options, pid, goes_on));
     if let Err(error) = added {
         let _ = rustix::process::pidfd_send_signal(&handle, Signal::KILL);
         let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
@@ -130,6 +141,14 @@ fn joins(record: &Record, kind: LinuxNamespaceType) -> bool {
         (Ok(own), Ok(other)) => own != other,
         _ => record.namespaces & kind as u64 != 0,
     }
+}
+
+/// The root of the container's first process.
+fn root_of(record: &Record, proc: &Proc) -> Result<OwnedFd, Error> {
+    let number = record.init.pid().ok_or(Error::ExecStopped)?.as_raw_nonzero().to_string();
+    let root = proc.link(&number, "root").map_err(Error::system("open the container's root"))?;
+    // The number was still its own.
+    if record.init.runs() { Ok(root) } else { Err(Error::ExecStopped) }
 }
 
 /// All that are another than this process'.
@@ -152,22 +171,14 @@ fn all_joined(record: &Record) -> ThreadNameSpaceType {
 fn clone_into(joining: Joining<'_>, channel: &Channel) -> Result<(Pid, OwnedFd), Error> {
     let all = all_joined(joining.record);
     let cloned = Error::system("error making the process");
-    let between = all.contains(ThreadNameSpaceType::USER);
     let processes = ThreadNameSpaceType::PROCESS_ID;
-    if between {
-        let Clone::Parent(between, _) = clone(0, None).map_err(cloned)? else { joining.join_and_clone(all) };
-        // It says all that it says before it ends.
-        let _ = rustix::process::waitpid(Some(between), WaitOptions::empty());
-        let message = channel.received().map_err(Error::system("hear of the process"))?;
-        return match message {
-            Some(Message::Process(number)) => {
-                let pid = Pid::from_raw(number).ok_or_else(|| Error::Start("it has no number".to_owned()))?;
-                let process = user_namespace::pidfd(pid)?;
+    if all.contains(ThreadNameSpaceType::USER) {
+        return match clone_through(channel, joining.channel, 0, || joining.enter(all))? {
+            Clone::Parent(pid, process) => {
                 channel.send(&Message::Go).map_err(Error::system("reach the process"))?;
                 Ok((pid, process))
             }
-            Some(Message::Failed(text)) => Err(Error::Start(text)),
-            _ => Err(Error::Start("the process between has ended".to_owned())),
+            Clone::Child => joining.become_process(None),
         };
     }
     // From its first moment the new process is among those of the container.
@@ -189,42 +200,28 @@ fn clone_into(joining: Joining<'_>, channel: &Channel) -> Result<(Pid, OwnedFd),
 }
 
 impl Joining<'_> {
-    /// In a process between: joins everything, and makes a process that is in all of it, a child of our own parent.
-    fn join_and_clone(self, all: ThreadNameSpaceType) -> ! {
-        let go = || -> Result<Pid, Failure> {
-            // The host's rights are needed for its cgroups.
-            self.enter_cgroup()?;
-            self.confinement.begin(self.proc)?;
-            hide();
-            let joined = rustix::thread::move_into_thread_name_spaces(self.init.as_fd(), all);
-            joined.map_err(Failure::at("error joining the container's namespaces"))?;
-            match clone(libc::CLONE_PARENT as u64, None).map_err(Failure::at("error making the process"))? {
-                Clone::Parent(pid, _) => Ok(pid),
-                Clone::Child => Err(Failure(String::new())),
-            }
-        };
-        match go() {
-            Ok(pid) => {
-                let _ = self.channel.send(&Message::Process(pid.as_raw_nonzero().get()));
-                syscalls::end(0)
-            }
-            Err(failure) if failure.0.is_empty() => self.become_process(None),
-            Err(failure) => {
-                let _ = self.channel.send(&Message::Failed(failure.0));
-                syscalls::end(1)
-            }
+    /// Into all that the process shall be in. The host's rights are needed for its cgroups.
+    fn enter(&self, join: ThreadNameSpaceType) -> Result<(), Failure> {
+        self.enter_cgroup()?;
+        self.confinement.begin(self.proc)?;
+        hide();
+        if join.is_empty() {
+            return Ok(());
         }
+        let joined = rustix::thread::move_into_thread_name_spaces(self.init.as_fd(), join);
+        joined.map_err(Failure::at("error joining the container's namespaces"))
     }
 
     /// Becomes the process, or ends. `join` is what is still to be joined.
     fn become_process(self, join: Option<ThreadNameSpaceType>) -> ! {
         let Err(failure) = self.go(join);
-        let _ = self.channel.send(&Message::Failed(failure.0));
+        let _ = self.channel.send(&Message::Failed(failure.into_text()));
         syscalls::end(1)
     }
 
     fn enter_cgroup(&self) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure(format!("unable to apply cgroup configuration: {error}"));
+        let failed =
+            |error: &dyn std::fmt::Display| Failure::Step(format!("unable to apply cgroup configuration: {error}"));
         match self.entrance.enter(self.is_cloned_into) {
             // A container that has shared out its controllers has no processes in its outermost cgroup.
             Err(error) if error.source().raw_os_error() == Some(libc::EBUSY) => {
@@ -238,18 +235,17 @@ impl Joining<'_> {
 
     fn go(&self, join: Option<ThreadNameSpaceType>) -> Result<Infallible, Failure> {
         if let Some(join) = join {
-            self.enter_cgroup()?;
-            self.confinement.begin(self.proc)?;
-            if !join.is_empty() {
-                let joined = rustix::thread::move_into_thread_name_spaces(self.init.as_fd(), join);
-                joined.map_err(Failure::at("error joining the container's namespaces"))?;
-            }
+            self.enter(join)?;
         } else {
             // Not before the process between has told who it is.
             wait(self.channel)?;
             become_root(false)?;
         }
         rustix::process::setsid().map(drop).map_err(Failure::at("error making a session"))?;
+        if let Some(root) = &self.root {
+            rustix::process::fchdir(root).map_err(Failure::at("error entering the rootfs"))?;
+            rustix::process::chroot(c".").map_err(Failure::at("error changing the root"))?;
+        }
         let process = self.confinement.process;
         if let Some(caller) = self.console {
             let within = Within::own().map_err(Failure::at("error opening /"))?;
@@ -269,8 +265,14 @@ impl Joining<'_> {
     }
 }
 
-/// Does what the new process asks for, until the program has taken over.
-fn accompany(channel: &Channel, container: &Container, options: &ExecOptions, pid: Pid) -> Result<(), Error> {
+/// Does what the new process asks for, until the program has taken over. `goes_on`: it has been told already that it may.
+fn accompany(
+    channel: &Channel,
+    container: &Container,
+    options: &ExecOptions,
+    pid: Pid,
+    goes_on: bool,
+) -> Result<(), Error> {
     let mut ready = false;
     loop {
         let message = channel.receive().map_err(Error::system("hear of the process"))?;
@@ -289,7 +291,9 @@ fn accompany(channel: &Channel, container: &Container, options: &ExecOptions, pi
                 if let Some(path) = &options.pid_file {
                     replace(path, pid.as_raw_nonzero().to_string().as_bytes())?;
                 }
-                channel.send(&Message::Go).map_err(Error::system("reach the process"))?;
+                if !goes_on {
+                    channel.send(&Message::Go).map_err(Error::system("reach the process"))?;
+                }
                 ready = true;
             }
             Some(Message::Failed(text)) => return Err(Error::Start(text)),

@@ -32,9 +32,7 @@ pub(crate) struct Init<'a> {
     pub(crate) rootfs: Option<&'a RootFs>,
     pub(crate) no_pivot: bool,
     pub(crate) namespaces: &'a Namespaces,
-    pub(crate) entrance: &'a Entrance,
-    /// Whether the clone has put it into its cgroup of version 2.
-    pub(crate) is_cloned_into: bool,
+    pub(crate) cgroups: Way<'a>,
     pub(crate) proc: &'a Proc,
     pub(crate) confinement: Confinement<'a>,
     pub(crate) console: Option<&'a UnixStream>,
@@ -46,20 +44,29 @@ pub(crate) struct Init<'a> {
     pub(crate) record: &'a Record,
 }
 
+/// How the process gets into its cgroups.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way<'a> {
+    /// They are open. `is_cloned_into`: the clone has put it into that of version 2.
+    Open { entrance: &'a Entrance, is_cloned_into: bool },
+    /// They are being made beside this process, which makes its namespaces and mounts meanwhile.
+    Coming,
+}
+
 impl Init<'_> {
     /// Becomes the container's process, or ends.
     pub(crate) fn become_container(self) -> ! {
         let mut started = None;
         let Err(failure) = self.go(&mut started);
-        match started {
+        match (started, failure) {
             // The container has been started and its program does not run: it says so where the program would have spoken, as
             // with runc. Its callers take a `start` that fails for a fault of the runtime.
-            Some(_) if failure.0.starts_with("exec ") => {
-                let _ = rustix::io::write(rustix::stdio::stderr(), format!("{}\n", failure.0).as_bytes());
+            (Some(_), Failure::Program(text)) => {
+                let _ = rustix::io::write(rustix::stdio::stderr(), format!("{text}\n").as_bytes());
             }
-            Some(mut starter) => Started::fail(&mut starter, &failure.0),
+            (Some(mut starter), Failure::Step(text)) => Started::fail(&mut starter, &text),
             // Nobody hears it who is not there any more.
-            None => drop(self.channel.send(&Message::Failed(failure.0))),
+            (None, failure) => drop(self.channel.send(&Message::Failed(failure.into_text()))),
         }
         syscalls::end(1)
     }
@@ -72,19 +79,16 @@ impl Init<'_> {
         }
         self.enter()?;
         fail_point("namespaces")?;
-        self.confinement.begin(self.proc)?;
-        hide();
-        fail_point("limits")?;
         if self.namespaces.is_new(LinuxNamespaceType::Network) {
             syscalls::loopback_up().map_err(Failure::at("error setting up the loopback device"))?;
         }
         let within = match self.rootfs {
             Some(rootfs) => self.root(config, rootfs)?,
             None => {
-                let cgroups = &self.record.cgroups;
+                let cgroups = &*self.record.cgroups;
                 let prepared =
-                    RootFs::prepare(config, self.root, cgroups, self.no_pivot).map_err(|error| match error {
-                        Error::Start(text) => Failure(text),
+                    RootFs::prepare(config, self.root, Some(cgroups), self.no_pivot).map_err(|error| match error {
+                        Error::Start(text) => Failure::Step(text),
                         error => Failure::init(error),
                     })?;
                 self.root(config, &prepared)?
@@ -125,19 +129,46 @@ impl Init<'_> {
         if self.namespaces.is_new(LinuxNamespaceType::User) {
             become_root(self.namespaces.joined(LinuxNamespaceType::Pid).is_none())?;
         }
-        let entered = self.entrance.enter(self.is_cloned_into);
-        entered.map_err(|error| Failure(format!("unable to apply cgroup configuration: {error}")))?;
-        self.namespaces.enter(self.config, self.proc)?;
+        if let Way::Open { entrance, is_cloned_into } = self.cgroups {
+            join(entrance, is_cloned_into)?;
+        }
+        self.namespaces.join()?;
         rustix::process::setsid().map(drop).map_err(Failure::at("error making a session"))?;
         // What is made from here on has the mode that is asked for.
         rustix::process::umask(rustix::fs::Mode::empty());
-        Ok(())
+        match self.cgroups {
+            Way::Open { .. } => self.begin(),
+            Way::Coming => self.namespaces.make_network(),
+        }
+    }
+
+    /// Joins the cgroups that have been made meanwhile.
+    fn join_late(&self) -> Result<(), Failure> {
+        if matches!(self.cgroups, Way::Open { .. }) {
+            return Ok(());
+        }
+        self.wait()?;
+        let entrance = self.record.cgroups.entrance();
+        join(&entrance.map_err(|error| Failure::Step(Error::from(error).to_string()))?, false)?;
+        self.begin()
+    }
+
+    /// In its cgroups: the namespaces that depend on them, and what confines it from now on.
+    fn begin(&self) -> Result<(), Failure> {
+        self.namespaces.make_rest(self.config, self.proc)?;
+        self.confinement.begin(self.proc)?;
+        hide();
+        fail_point("limits")
     }
 
     /// Makes the root, calls the hooks that want to see it from outside, and goes in.
     fn root(&self, config: &Config, rootfs: &RootFs) -> Result<Within, Failure> {
         let has_own_mounts = self.namespaces.has_own_mounts();
-        let within = if has_own_mounts { rootfs.build(config, self.root)? } else { rootfs.as_it_is()? };
+        let within = if has_own_mounts {
+            rootfs.build(config, self.root, &self.record.cgroups, || self.join_late())?
+        } else {
+            rootfs.as_it_is()?
+        };
         fail_point("mounts")?;
         let process = self.confinement.process;
         let console = self.console.map(|caller| Console::make(&within, process, caller)).transpose()?;
@@ -198,6 +229,11 @@ impl Init<'_> {
     fn wait(&self) -> Result<(), Failure> {
         wait(self.channel)
     }
+}
+
+fn join(entrance: &Entrance, is_cloned_into: bool) -> Result<(), Failure> {
+    let entered = entrance.enter(is_cloned_into);
+    entered.map_err(|error| Failure::Step(format!("unable to apply cgroup configuration: {error}")))
 }
 
 /// Waits to be told to go on.

@@ -5,6 +5,7 @@
 //! comes first.
 
 mod attend;
+mod between;
 mod capabilities;
 pub mod cgroups;
 mod channel;

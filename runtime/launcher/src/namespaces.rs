@@ -91,8 +91,8 @@ impl Namespaces {
         self.joined.iter().find(|(one, _)| *one == kind).map(|(_, file)| file)
     }
 
-    /// In the new process, and its cgroup: joins and makes what is left. User and process namespaces come before.
-    pub(crate) fn enter(&self, config: &Config, proc: &Proc) -> Result<(), Failure> {
+    /// In the new process: joins what is joined. User and process namespaces come before.
+    pub(crate) fn join(&self) -> Result<(), Failure> {
         for (kind, file) in &self.joined {
             if !matches!(kind, LinuxNamespaceType::User | LinuxNamespaceType::Pid) {
                 join(file, *kind).map_err(|error| {
@@ -100,6 +100,19 @@ impl Namespaces {
                 })?;
             }
         }
+        Ok(())
+    }
+
+    /// In the new process: the network namespace, where the clone has not made it.
+    pub(crate) fn make_network(&self) -> Result<(), Failure> {
+        if self.is_new(LinuxNamespaceType::Network) {
+            syscalls::unshare(UnshareFlags::NEWNET).map_err(Failure::at("error making a network namespace"))?;
+        }
+        Ok(())
+    }
+
+    /// In the new process, in its cgroup: makes what is left.
+    pub(crate) fn make_rest(&self, config: &Config, proc: &Proc) -> Result<(), Failure> {
         if self.is_new(LinuxNamespaceType::Cgroup) {
             syscalls::unshare(UnshareFlags::NEWCGROUP).map_err(Failure::at("error making a cgroup namespace"))?;
         }

@@ -4,17 +4,10 @@
 //! would decide it instead (CVE-2019-16884, CVE-2025-52881): so the file system's kind is looked at, and paths below it
 //! follow no link and leave it for no mount.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
-
-/// Reads a file of procfs, whose length nobody tells, at once: asked for a little at a time, the kernel begins anew each time.
-pub(crate) fn read_whole(path: &str) -> io::Result<String> {
-    let mut text = String::with_capacity(64 * 1024);
-    std::fs::File::open(path)?.read_to_string(&mut text)?;
-    Ok(text)
-}
 
 /// A descriptor of `/proc` of the namespace that this process was started in.
 #[derive(Debug)]

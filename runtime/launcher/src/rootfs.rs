@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::devices::Devices;
 use crate::error::{Failure, plain};
 use crate::mounts::options::{Attributes, attribute, propagation, propagation_of};
-use crate::mounts::{self, Prepared, Tree, Within, file_type};
+use crate::mounts::{self, Place, Prepared, Tree, Within, file_type};
 use crate::user_namespace::is_in_user_namespace;
 
 /// What of the root has to be opened on the host.
@@ -29,8 +29,13 @@ pub(crate) struct RootFs {
 }
 
 impl RootFs {
-    /// Opens everything on the host's side. The working folder is the bundle.
-    pub(crate) fn prepare(config: &Config, root: &Path, cgroups: &Cgroups, no_pivot: bool) -> Result<Self, Error> {
+    /// Opens everything on the host's side; of the cgroups, if they are there. The working folder is the bundle.
+    pub(crate) fn prepare(
+        config: &Config,
+        root: &Path,
+        cgroups: Option<&Cgroups>,
+        no_pivot: bool,
+    ) -> Result<Self, Error> {
         let failed = |error: io::Error| {
             Error::Config(format!("cannot use the root file system {}: {}", root.display(), plain(&error)))
         };
@@ -57,7 +62,14 @@ impl RootFs {
     }
 
     /// In the container's mount namespace: puts everything in its place. What is changed stays this namespace's.
-    pub(crate) fn build(&self, config: &Config, root: &Path) -> Result<Within, Failure> {
+    /// `join_cgroups` is called before they are shown, or at the end.
+    pub(crate) fn build(
+        &self,
+        config: &Config,
+        root: &Path,
+        cgroups: &Cgroups,
+        join_cgroups: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<Within, Failure> {
         let (flags, recursive) = root_propagation(config)?;
         let kind = propagation_flags(flags, recursive);
         rustix::mount::mount_change(c"/", kind).map_err(Failure::at("error making / a slave or private mount"))?;
@@ -71,11 +83,19 @@ impl RootFs {
         self.tree.attach(target.as_fd()).map_err(Failure::at("error mounting the rootfs"))?;
         let within = Within::new(rustix::io::dup(&self.tree).map_err(Failure::at("error opening the rootfs"))?);
         let label = config.linux.mount_label().as_deref().filter(|label| !label.is_empty());
+        let place = Place { label, propagation: flags, cgroups };
+        let mut join_cgroups = Some(join_cgroups);
         for mount in &self.mounts {
-            mount.mount(&within, label, flags)?;
+            if let Some(join) = join_cgroups.take_if(|_| mount.shows_cgroups()) {
+                join()?;
+            }
+            mount.mount(&within, &place)?;
         }
         if let Some(devices) = &self.devices {
             devices.make(&within)?;
+        }
+        if let Some(join) = join_cgroups {
+            join()?;
         }
         Ok(within)
     }

@@ -20,9 +20,18 @@ pub enum Error {
     /// Records, locks and folders.
     #[error(transparent)]
     Container(#[from] cove_container::Error),
+    /// Its volumes and what else is mounted.
+    #[error(transparent)]
+    Volumes(#[from] cove_container::volumes::Error),
+    /// What its options come to.
+    #[error(transparent)]
+    Spec(#[from] cove_container::spec::SpecError),
     /// Its network.
     #[error(transparent)]
     Network(#[from] cove_network::Error),
+    /// Who answers for names could not begin.
+    #[error(transparent)]
+    Resolver(#[from] cove_network::resolver::SocketsError),
     /// The container whose namespace it is to be in does not run.
     #[error("cannot join network of a non running container: {0}\nstart that container first")]
     JoinsStopped(ContainerId),

@@ -5,6 +5,7 @@
 //! mounts is seen by nobody else, and goes with it. Nobody watches the watcher: when it is killed the next command finds
 //! its lock free and puts right what it has left.
 
+mod bundle;
 mod clients;
 mod error;
 mod listener;
@@ -15,7 +16,6 @@ mod process;
 mod restart;
 mod runtime;
 mod setup;
-mod spec_stub;
 mod streams;
 
 use std::path::Path;

@@ -72,6 +72,8 @@ enum Source {
     Client(usize),
     Output(Stream),
     Input,
+    Questions,
+    Port(usize),
 }
 
 impl Monitor {
@@ -160,6 +162,8 @@ impl Monitor {
                     self.hear(index, usize::MAX);
                 }
                 Source::Output(stream) => self.output(stream),
+                Source::Questions => self.answer(),
+                Source::Port(index) => self.setup.network().begin_to_pass_on(index),
                 Source::Input => {
                     if let Some(streams) = self.streams() {
                         streams.write_input();
@@ -210,6 +214,15 @@ impl Monitor {
                 files.push(PollFd::from_borrowed_fd(file, PollFlags::OUT));
             }
         }
+        let network = self.setup.network_ref();
+        if let Some((file, _)) = network.questions() {
+            sources.push(Source::Questions);
+            files.push(PollFd::from_borrowed_fd(file, PollFlags::IN));
+        }
+        for (index, file) in network.idle_ports() {
+            sources.push(Source::Port(index));
+            files.push(PollFd::from_borrowed_fd(file, PollFlags::IN));
+        }
         let timeout = self.next_deadline().map(|deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
             Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
@@ -223,16 +236,27 @@ impl Monitor {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        match &self.phase {
+        let own = match &self.phase {
             Phase::Running(running) => running.kill_at,
             Phase::Draining { until, .. } => Some(*until),
             Phase::Waiting(until) => Some(*until),
             Phase::Over => None,
+        };
+        let questions = self.setup.network_ref().questions().and_then(|(_, deadline)| deadline);
+        own.into_iter().chain(questions).min()
+    }
+
+    fn answer(&mut self) {
+        if let Some(resolver) = self.setup.network().resolver() {
+            resolver.ready();
         }
     }
 
     fn deadlines(&mut self) -> Result<(), Error> {
         let now = Instant::now();
+        if self.setup.network_ref().questions().and_then(|(_, deadline)| deadline).is_some_and(|at| at <= now) {
+            self.answer();
+        }
         match &mut self.phase {
             Phase::Running(running) if running.kill_at.is_some_and(|at| at <= now) => {
                 running.kill_at = None;
@@ -301,6 +325,7 @@ impl Monitor {
     }
 
     fn child_ended(&mut self, pid: Pid, code: i32) {
+        self.setup.network().process_ended(pid);
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Running(running) if running.started.pid == pid => {
                 let oom_killed = self.setup.oom_killed();

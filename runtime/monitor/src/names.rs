@@ -1,13 +1,16 @@
 //! What a container finds names by: `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, files in its folder that are
 //! mounted into it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use cove_container::config::NetworkMode;
 use cove_container::{Container, Record};
 
+use cove_network::resolver::{ADDRESS, HostResolver, container_resolv_conf};
+
 use crate::Error;
+use crate::network::dns_options;
 
 /// The files.
 #[derive(Debug, Clone)]
@@ -33,7 +36,14 @@ impl NameFiles {
         });
         write(&files.hosts, &hosts)?;
         write(&files.hostname, &format!("{}\n", config.hostname))?;
-        write(&files.resolv_conf, &read("/etc/resolv.conf"))?;
+        let host = HostResolver::read();
+        let own = dns_options(record)?;
+        // With an address it has somebody who answers; in the machine's network, or alone, the machine's servers are as good.
+        let servers = match address {
+            Some(_) => vec![ADDRESS],
+            None => host.addresses(&own).iter().map(SocketAddr::ip).collect(),
+        };
+        write(&files.resolv_conf, &container_resolv_conf(&host, &own, &servers))?;
         Ok(files)
     }
 }

@@ -1,31 +1,43 @@
 //! The network of one container, from its namespace to its published ports.
 
-use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use cove_container::config::NetworkMode;
 use cove_container::{Alive, Container, ContainerId, Containers, Record, Status};
+use cove_network::proxy::{serve_tcp, serve_udp};
+use cove_network::resolver::{DnsOptions, HostResolver, Names, Resolver, sockets_in};
 use cove_network::{Endpoint, Held, HostPorts, Networks, Protocol, PublishedPort, Request};
 
-use crate::Error;
+use rustix::process::{Pid, Signal};
+
+use crate::{Error, process};
 
 /// What a container has of the network.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Network {
     /// Its own namespace, while it runs.
     namespace: Option<OwnedFd>,
     /// What it has on a bridge.
     endpoint: Option<Endpoint>,
-    /// Ports of this machine that are reserved for it.
-    _held: Vec<Held>,
+    ports: Vec<Port>,
+    resolver: Option<Resolver>,
+}
+
+/// A port of this machine that is reserved for it.
+struct Port {
+    held: Held,
+    /// Who passes on what arrives here: what the packet filter does not lead to the container, from this machine itself.
+    proxy: Option<Pid>,
 }
 
 /// Which network namespace its processes are to be in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NamespaceOf {
     /// This one, by the path that leads to it.
-    Path(String),
+    Path(PathBuf),
     /// That of the machine.
     Host,
 }
@@ -39,7 +51,9 @@ impl Network {
     ) -> Result<(Self, NamespaceOf), Error> {
         let name = match &record.host_config.network_mode {
             NetworkMode::Host => return Ok((Self::default(), NamespaceOf::Host)),
-            NetworkMode::Container(other) => return Ok((Self::default(), places.of_container(other)?)),
+            NetworkMode::Container(other) => {
+                return Ok((Self::default(), NamespaceOf::Path(places.namespace_of(other, "net")?)));
+            }
             NetworkMode::None => return Self::alone(),
             NetworkMode::Default => "bridge",
             NetworkMode::Named(name) => name,
@@ -70,7 +84,70 @@ impl Network {
             }
         };
         let path = path_of(&namespace);
-        Ok((Self { namespace: Some(namespace), endpoint: Some(endpoint), _held: held }, path))
+        let ports = held.into_iter().map(|held| Port { held, proxy: None }).collect();
+        let mut network = Self { namespace: Some(namespace), endpoint: Some(endpoint), ports, resolver: None };
+        match network.begin_to_resolve(places, own, record) {
+            Ok(()) => Ok((network, path)),
+            Err(error) => {
+                network.take_down(places);
+                Err(error)
+            }
+        }
+    }
+
+    /// Answers at 127.0.0.11: the names of the containers on the network, everything else from the machine's servers.
+    fn begin_to_resolve(&mut self, places: &Places<'_>, own: &str, record: &Record) -> Result<(), Error> {
+        let (Some(namespace), Some(endpoint)) = (&self.namespace, &self.endpoint) else { return Ok(()) };
+        let sockets = sockets_in(namespace.as_fd(), 53)?;
+        let servers = HostResolver::read().addresses(&dns_options(record)?);
+        let (networks, by_address, own) = (places.networks(), places.networks(), own.to_owned());
+        let run = places.run.to_owned();
+        let is_alive = move |id: &str| id == own || is_alive(&run, id);
+        let (network, network_again) = (endpoint.network.clone(), endpoint.network.clone());
+        let names = Names {
+            addresses: Box::new(move |name| networks.lookup(&network, name, &is_alive).unwrap_or_default()),
+            name: Box::new(move |address| {
+                let found = by_address.reverse(&network_again, address).ok().flatten();
+                found.map(|endpoint| format!("{}.{network_again}", endpoint.name))
+            }),
+        };
+        let resolver = Resolver::new(sockets, servers, names).map_err(Error::system("begin to answer for names"))?;
+        self.resolver = Some(resolver);
+        Ok(())
+    }
+
+    /// Who answers for names, if it has a network of its own.
+    pub(crate) fn resolver(&mut self) -> Option<&mut Resolver> {
+        self.resolver.as_mut()
+    }
+
+    /// What to wait for on behalf of the one who answers for names: a descriptor and a moment.
+    pub(crate) fn questions(&self) -> Option<(BorrowedFd<'_>, Option<Instant>)> {
+        self.resolver.as_ref().map(|resolver| (resolver.descriptor(), resolver.deadline()))
+    }
+
+    /// The ports that nobody passes on yet.
+    pub(crate) fn idle_ports(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        let idle = self.ports.iter().enumerate().filter(|(_, port)| port.proxy.is_none());
+        idle.map(|(index, port)| (index, port.held.socket.as_fd()))
+    }
+
+    /// Somebody on this machine uses a port: a process begins to pass on what comes.
+    pub(crate) fn begin_to_pass_on(&mut self, index: usize) {
+        let (Some(endpoint), Some(port)) = (&self.endpoint, self.ports.get_mut(index)) else { return };
+        let target = SocketAddr::new(endpoint.address.into(), port.held.binding.container_port);
+        let protocol = port.held.binding.protocol;
+        port.proxy = process::helper(&port.held.socket, |socket| match protocol {
+            Protocol::Tcp => drop(serve_tcp(socket, target)),
+            Protocol::Udp => drop(serve_udp(socket, target)),
+        });
+    }
+
+    /// A process has ended; if it passed something on, the next use begins another one.
+    pub(crate) fn process_ended(&mut self, pid: Pid) {
+        for port in self.ports.iter_mut().filter(|port| port.proxy == Some(pid)) {
+            port.proxy = None;
+        }
     }
 
     /// A namespace with a loopback device and nothing else.
@@ -91,13 +168,17 @@ impl Network {
         if let Some(endpoint) = self.endpoint.take() {
             let _ = places.networks().disconnect(&endpoint);
         }
+        for pid in self.ports.iter().filter_map(|port| port.proxy) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
         *self = Self::default();
     }
 }
 
 /// By our own descriptor: it lives as long as we do, and no longer.
 fn path_of(namespace: &OwnedFd) -> NamespaceOf {
-    NamespaceOf::Path(format!("/proc/{}/fd/{}", rustix::process::getpid().as_raw_nonzero(), namespace.as_raw_fd()))
+    let (own, number) = (rustix::process::getpid().as_raw_nonzero(), namespace.as_raw_fd());
+    NamespaceOf::Path(format!("/proc/{own}/fd/{number}").into())
 }
 
 /// Where other containers and networks are found.
@@ -115,20 +196,44 @@ impl Places<'_> {
     /// Whether another container has a monitor. Never asked of our own: a process that opens and closes the file gives its
     /// lock back.
     fn is_alive(&self, id: &str) -> bool {
-        ContainerId::try_from(id.to_owned())
-            .is_ok_and(|id| Alive::is_held(&self.run.join("containers").join(id.as_str()).join("alive")))
+        is_alive(self.run, id)
     }
 
-    fn of_container(&self, other: &str) -> Result<NamespaceOf, Error> {
+    /// The first process of another container that runs.
+    fn process_of(&self, other: &str) -> Result<i32, Error> {
         let other = Containers::new(self.root, self.run).find(other)?;
         let state = other.written_state()?;
-        match (state.status, state.pid) {
-            (Status::Running | Status::Paused, Some(pid)) if self.is_alive(other.id().as_str()) => {
-                Ok(NamespaceOf::Path(format!("/proc/{pid}/ns/net")))
-            }
+        match state.pid.filter(|_| matches!(state.status, Status::Running | Status::Paused)) {
+            Some(pid) if self.is_alive(other.id().as_str()) => Ok(pid),
             _ => Err(Error::JoinsStopped(other.id().clone())),
         }
     }
+
+    /// A namespace of another container, `net` for instance.
+    pub(crate) fn namespace_of(&self, other: &str, kind: &str) -> Result<PathBuf, Error> {
+        Ok(format!("/proc/{}/ns/{kind}", self.process_of(other)?).into())
+    }
+
+    /// The root folder of another container as its first process sees it.
+    pub(crate) fn root_of(&self, other: &str) -> Result<PathBuf, Error> {
+        Ok(format!("/proc/{}/root", self.process_of(other)?).into())
+    }
+}
+
+fn is_alive(run: &Path, id: &str) -> bool {
+    let id = ContainerId::try_from(id.to_owned());
+    id.is_ok_and(|id| Alive::is_held(&run.join("containers").join(id.as_str()).join("alive")))
+}
+
+/// `--dns`, `--dns-search` and `--dns-option`.
+pub(crate) fn dns_options(record: &Record) -> Result<DnsOptions, Error> {
+    let host = &record.host_config;
+    let address = |text: &String| text.parse().map_err(|_| Error::Address(text.clone()));
+    Ok(DnsOptions {
+        servers: host.dns.iter().map(address).collect::<Result<_, _>>()?,
+        search: host.dns_search.clone(),
+        options: host.dns_options.clone(),
+    })
 }
 
 /// The ports that a record asks for: each of `-p`, and for `-P` each that is exposed.

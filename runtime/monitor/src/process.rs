@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use cove_container::protocol::Connection;
 use rustix::fs::OFlags;
 use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
 use crate::Error;
@@ -36,6 +37,30 @@ pub(crate) fn become_monitor() -> Result<Connection, Error> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(Error::system("keep mounts to ourselves"))?;
     Ok(Connection::over(starter))
+}
+
+/// Makes a process that does one thing with one descriptor and ends. It ends with us, too; nothing else of ours is
+/// open there, so that nobody waits for it who waits for us.
+pub(crate) fn helper(file: &OwnedFd, work: impl FnOnce(OwnedFd)) -> Option<Pid> {
+    let file = file.try_clone().ok()?;
+    // SAFETY: this process has one thread, so all of its locks and memory are in order in the child.
+    match unsafe { libc::fork() } {
+        0 => {
+            let kept = std::os::fd::AsRawFd::as_raw_fd(&file);
+            // SAFETY: the calls take numbers only. The descriptors that are closed belong to values which this process,
+            // ending by `_exit`, never touches again.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                let (below, above) = (kept.cast_unsigned() - 1, kept.cast_unsigned() + 1);
+                libc::syscall(libc::SYS_close_range, 3, below, 0);
+                libc::syscall(libc::SYS_close_range, above, libc::c_uint::MAX, 0);
+            }
+            work(file);
+            // SAFETY: ends the process at once; nothing of the parent's is flushed or unlocked twice.
+            unsafe { libc::_exit(0) }
+        }
+        pid => Pid::from_raw(pid),
+    }
 }
 
 /// A pipe: the end to read, which does not block, and the end to write.

@@ -11,6 +11,7 @@ use rustix::mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, un
 use rustix::process::Pid;
 
 use crate::Error;
+use crate::bundle;
 use crate::names::NameFiles;
 use crate::network::{Network, Places};
 use crate::runtime::{Runtime, Stdio3};
@@ -68,7 +69,7 @@ impl Setup {
         let (network, namespace) = Network::set_up(&self.places(), container, record)?;
         self.network = network;
         let files = NameFiles::write(container, record, self.network.address())?;
-        crate::spec_stub::write(self.runtime.bundle(), &self.root, record, &namespace, &files)?;
+        bundle::write(self.runtime.bundle(), &self.root, record, &namespace, &files, &self.places())?;
         if record.config.tty {
             let console = ConsoleSocket::at(self.runtime.bundle().join("console"))?;
             let nothing = Stdio3 { stdin: None, stdout: None, stderr: None };
@@ -113,6 +114,15 @@ impl Setup {
         self.delete();
         let (root, run) = &self.places;
         self.network.take_down(&Places { root, run });
+    }
+
+    /// The container's network while it runs.
+    pub(crate) fn network(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
+    pub(crate) fn network_ref(&self) -> &Network {
+        &self.network
     }
 
     fn places(&self) -> Places<'_> {

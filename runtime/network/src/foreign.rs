@@ -6,6 +6,10 @@
 //! underneath, so two rules are put there over netlink, in exactly the form in which it writes its own: all that comes
 //! from the bridge, and all that goes to it. They may be that wide because our own table drops what is not meant.
 //!
+//! Where there is no such chain, it is made, just as iptables-nft would make it, with these two rules and the policy to
+//! accept: it changes nothing until somebody uses it. For if dockerd starts later and sets the policy to drop, containers
+//! that run already must not notice.
+//!
 //! They stand behind the jump to `DOCKER-USER`, where administrators say what docker's users may not; without such a
 //! jump before all others. dockerd leaves them alone, whichever of both is started first: it writes its rules one by
 //! one. Whoever loads a whole set of rules removes them; so every start of a container looks again.
@@ -13,7 +17,7 @@
 use std::fmt;
 
 use crate::netlink::{Batch, Socket};
-use crate::nftables::{self, Expressions, Rule, Transaction, Verdict};
+use crate::nftables::{self, Expressions, Hook, Rule, Transaction, Verdict};
 use crate::{Error, Networks, firewall};
 
 /// Where iptables-nft has what may be forwarded.
@@ -46,8 +50,10 @@ impl fmt::Display for Warning {
 }
 
 /// Which of the two rules are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Admitted {
+    /// The chain is there.
+    has_chain: bool,
     from: bool,
     to: bool,
     /// The handle of the jump behind which they belong.
@@ -65,6 +71,10 @@ pub(crate) fn admit(networks: &Networks, socket: &mut Socket, interface: &str) -
         return Ok(());
     }
     let mut transaction = Transaction::new();
+    if !found.has_chain {
+        transaction.add_table(TABLE, None);
+        transaction.add_chain(TABLE, CHAIN, "filter", Hook::Forward, firewall::FILTER);
+    }
     let mut add = |is_there: bool, build: &dyn Fn(&mut Expressions<'_, '_>)| {
         let build = |rule: &mut Expressions<'_, '_>| {
             build(rule);
@@ -79,11 +89,7 @@ pub(crate) fn admit(networks: &Networks, socket: &mut Socket, interface: &str) -
     };
     add(found.to, &|rule| rule.goes_through(interface));
     add(found.from, &|rule| rule.comes_through(interface));
-    match socket.commit(&mut transaction.finish()) {
-        // The chain went meanwhile, and with it what stood in the way.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        result => result.map_err(firewall::failed),
-    }
+    socket.commit(&mut transaction.finish()).map_err(firewall::failed)
 }
 
 fn is_admitted(found: &Admitted) -> bool {
@@ -92,12 +98,14 @@ fn is_admitted(found: &Admitted) -> bool {
 
 fn look(socket: &mut Socket, interface: &str) -> Result<Admitted, Error> {
     let mut batch = Batch::default();
+    nftables::get_chain(&mut batch, TABLE, CHAIN);
     nftables::list_rules(&mut batch, TABLE, CHAIN);
-    let answer = socket.ask(&mut batch).map_err(firewall::failed)?.pop().unwrap_or_default();
-    if answer.error == libc::ENOENT {
-        return Ok(Admitted { from: true, to: true, behind: None });
+    let mut answers = socket.ask(&mut batch).map_err(firewall::failed)?;
+    let rules = answers.pop().unwrap_or_default().messages().map_err(firewall::failed)?;
+    match answers.pop().unwrap_or_default().found().map_err(firewall::failed)? {
+        Some(_) => Ok(admitted(&nftables::rules(&rules), interface.as_bytes())),
+        None => Ok(Admitted::default()),
     }
-    Ok(admitted(&nftables::rules(&answer.messages().map_err(firewall::failed)?), interface.as_bytes()))
 }
 
 fn admitted(rules: &[Rule], interface: &[u8]) -> Admitted {
@@ -106,6 +114,7 @@ fn admitted(rules: &[Rule], interface: &[u8]) -> Admitted {
     let from = |rule: &Rule| is_ours(&rule.comes_through) && rule.goes_through.is_none();
     let to = |rule: &Rule| is_ours(&rule.goes_through) && rule.comes_through.is_none();
     Admitted {
+        has_chain: true,
         from: rules.iter().filter(accepts).any(from),
         to: rules.iter().filter(accepts).any(to),
         behind: rules.iter().find(|rule| rule.jumps_to.as_deref() == Some(DOCKER_USER)).map(|rule| rule.handle),

@@ -38,9 +38,11 @@ mod network;
 mod nftables;
 mod plug;
 mod port;
+pub mod proxy;
 mod publish;
 mod ranges;
 mod record;
+pub mod resolver;
 mod sweep;
 mod syscalls;
 #[cfg(test)]

@@ -1,8 +1,11 @@
-//! Arguments of the commands about containers that are there already.
+//! Arguments of the commands that start, stop and enter containers.
+
+use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::filter::Filter;
+use crate::options::values;
 
 /// Start one or more stopped containers
 #[derive(Debug, Args)]
@@ -27,7 +30,7 @@ pub struct Stop {
     #[arg(short, long, value_name = "string")]
     pub signal: Option<String>,
     /// Seconds to wait before killing the container
-    #[arg(short, long, alias = "time", value_name = "int")]
+    #[arg(short, long = "timeout", alias = "time", value_name = "int", value_parser = values::int)]
     pub timeout: Option<i64>,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
@@ -40,7 +43,7 @@ pub struct Restart {
     #[arg(short, long, value_name = "string")]
     pub signal: Option<String>,
     /// Seconds to wait before killing the container
-    #[arg(short, long, alias = "time", value_name = "int")]
+    #[arg(short, long = "timeout", alias = "time", value_name = "int", value_parser = values::int)]
     pub timeout: Option<i64>,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
@@ -50,8 +53,8 @@ pub struct Restart {
 #[derive(Debug, Args)]
 pub struct Kill {
     /// Signal to send to the container
-    #[arg(short, long, value_name = "string", default_value = "KILL", hide_default_value = true)]
-    pub signal: String,
+    #[arg(short, long, value_name = "string")]
+    pub signal: Option<String>,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }
@@ -104,7 +107,7 @@ pub struct Rename {
 
 /// Attach local standard input, output, and error streams to a running container
 #[derive(Debug, Args)]
-pub struct AttachTo {
+pub struct Attach {
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "string")]
     pub detach_keys: Option<String>,
@@ -118,74 +121,148 @@ pub struct AttachTo {
     pub container: String,
 }
 
-/// Fetch the logs of a container
+/// Execute a command in a running container
 #[derive(Debug, Args)]
-pub struct Logs {
-    /// Show extra details provided to logs
+pub struct Exec {
+    /// Detached mode: run command in the background
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "string")]
+    pub detach_keys: Option<String>,
+    /// Set environment variables
+    #[arg(short, long, value_name = "list", value_parser = values::environment)]
+    pub env: Vec<String>,
+    /// Read in a file of environment variables
+    #[arg(long, value_name = "list")]
+    pub env_file: Vec<PathBuf>,
+    /// Keep STDIN open even if not attached
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give extended privileges to the command
     #[arg(long)]
-    pub details: bool,
-    /// Follow log output
+    pub privileged: bool,
+    /// Allocate a pseudo-TTY
     #[arg(short, long)]
-    pub follow: bool,
-    /// Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)
+    pub tty: bool,
+    /// Username or UID (format: "<name|uid>[:<group|gid>]")
+    #[arg(short, long, value_name = "string")]
+    pub user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "string")]
+    pub workdir: Option<String>,
+    /// The container, then the command and its arguments: everything behind the container is the command's.
+    #[arg(required = true, trailing_var_arg = true, num_args = 1.., value_name = "CONTAINER COMMAND [ARG...]")]
+    pub words: Vec<String>,
+}
+
+/// Update configuration of one or more containers
+#[derive(Debug, Args)]
+pub struct Update {
+    /// Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)
+    #[arg(long, value_name = "uint16", value_parser = values::uint16)]
+    pub blkio_weight: Option<u16>,
+    /// Limit CPU CFS (Completely Fair Scheduler) period
+    #[arg(long, value_name = "int", value_parser = values::int)]
+    pub cpu_period: Option<i64>,
+    /// Limit CPU CFS (Completely Fair Scheduler) quota
+    #[arg(long, value_name = "int", value_parser = values::int)]
+    pub cpu_quota: Option<i64>,
+    /// Limit the CPU real-time period in microseconds
+    #[arg(long, value_name = "int", value_parser = values::int)]
+    pub cpu_rt_period: Option<i64>,
+    /// Limit the CPU real-time runtime in microseconds
+    #[arg(long, value_name = "int", value_parser = values::int)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// CPU shares (relative weight)
+    #[arg(short, long, value_name = "int", value_parser = values::int)]
+    pub cpu_shares: Option<i64>,
+    /// Number of CPUs
+    #[arg(long, value_name = "decimal", value_parser = values::cpus)]
+    pub cpus: Option<i64>,
+    /// CPUs in which to allow execution (0-3, 0,1)
     #[arg(long, value_name = "string")]
-    pub since: Option<String>,
-    /// Number of lines to show from the end of the logs (default "all")
-    #[arg(short = 'n', long, value_name = "string", default_value = "all", hide_default_value = true)]
-    pub tail: String,
-    /// Show timestamps
-    #[arg(short, long)]
-    pub timestamps: bool,
-    /// Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)
+    pub cpuset_cpus: Option<String>,
+    /// MEMs in which to allow execution (0-3, 0,1)
     #[arg(long, value_name = "string")]
-    pub until: Option<String>,
-    #[arg(value_name = "CONTAINER")]
-    pub container: String,
+    pub cpuset_mems: Option<String>,
+    /// Memory limit
+    #[arg(short, long, value_name = "bytes", value_parser = values::size)]
+    pub memory: Option<i64>,
+    /// Memory soft limit
+    #[arg(long, value_name = "bytes", value_parser = values::size)]
+    pub memory_reservation: Option<i64>,
+    /// Swap limit equal to memory plus swap: -1 to enable unlimited swap
+    #[arg(long, value_name = "bytes", value_parser = values::swap_size)]
+    pub memory_swap: Option<i64>,
+    /// Tune container pids limit (set -1 for unlimited)
+    #[arg(long, value_name = "int", value_parser = values::int)]
+    pub pids_limit: Option<i64>,
+    /// Restart policy to apply when a container exits
+    #[arg(long, value_name = "string")]
+    pub restart: Option<String>,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
 }
 
-/// List port mappings or a specific mapping for the container
+/// Remove all stopped containers
 #[derive(Debug, Args)]
-pub struct Port {
-    #[arg(value_name = "CONTAINER")]
-    pub container: String,
-    #[arg(value_name = "PRIVATE_PORT[/PROTO]")]
-    pub port: Option<String>,
-}
-
-/// Display the running processes of a container
-#[derive(Debug, Args)]
-pub struct Top {
-    #[arg(value_name = "CONTAINER")]
-    pub container: String,
-    #[arg(value_name = "ps OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub options: Vec<String>,
-}
-
-/// List containers
-#[derive(Debug, Args)]
-pub struct ListContainers {
-    /// Show all containers (default shows just running)
-    #[arg(short, long)]
-    pub all: bool,
-    /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "filter")]
+pub struct PruneContainers {
+    /// Provide filter values (e.g. "until=<timestamp>")
+    #[arg(long, value_name = "filter")]
     pub filter: Vec<Filter>,
-    /// Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE', where TEMPLATE is a Go template
-    #[arg(long, value_name = "string")]
-    pub format: Option<String>,
-    /// Show n last created containers (includes all states) (default -1)
-    #[arg(short = 'n', long, value_name = "int", default_value = "-1", hide_default_value = true)]
-    pub last: i64,
-    /// Show the latest created container (includes all states)
+    /// Do not prompt for confirmation
     #[arg(short, long)]
-    pub latest: bool,
-    /// Don't truncate output
-    #[arg(long)]
-    pub no_trunc: bool,
-    /// Only display container IDs
+    pub force: bool,
+}
+
+/// Create a new image from a container's changes
+#[derive(Debug, Args)]
+pub struct Commit {
+    /// Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")
+    #[arg(short, long, value_name = "string")]
+    pub author: Option<String>,
+    /// Apply Dockerfile instruction to the created image
+    #[arg(short, long, value_name = "list")]
+    pub change: Vec<String>,
+    /// Commit message
+    #[arg(short, long, value_name = "string")]
+    pub message: Option<String>,
+    /// Pause container during commit (default true)
+    #[arg(short, long, default_value = "true")]
+    pub pause: bool,
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub reference: Option<String>,
+}
+
+/// Export a container's filesystem as a tar archive
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Write to a file, instead of STDOUT
+    #[arg(short, long, value_name = "string")]
+    pub output: Option<PathBuf>,
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+}
+
+/// Copy files/folders between a container and the local filesystem
+///
+/// Use '-' as the source to read a tar archive from stdin and extract it to a directory destination in a container. Use '-' as the destination to stream a tar archive of a container source to stdout.
+#[derive(Debug, Args)]
+pub struct Copy {
+    /// Archive mode (copy all uid/gid information)
+    #[arg(short, long)]
+    pub archive: bool,
+    /// Always follow symbol link in SRC_PATH
+    #[arg(short = 'L', long)]
+    pub follow_link: bool,
+    /// Suppress progress output during copy. Progress output is automatically suppressed if no terminal is attached
     #[arg(short, long)]
     pub quiet: bool,
-    /// Display total file sizes
-    #[arg(short, long)]
-    pub size: bool,
+    #[arg(value_name = "CONTAINER:SRC_PATH|SRC_PATH|-")]
+    pub source: String,
+    #[arg(value_name = "DEST_PATH|-|CONTAINER:DEST_PATH")]
+    pub destination: String,
 }

@@ -1,10 +1,10 @@
 //! The command line: clap structures only, with docker's names, aliases and descriptions. What they mean is for
 //! `commands`; how help and usage errors look is for `help` and `usage`.
 
-#[allow(dead_code)] // until `run` and `create` are wired in
 mod container;
 mod image;
 mod life;
+mod look;
 mod registry;
 mod system;
 mod volume;
@@ -13,14 +13,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-#[allow(unused_imports)] // until `run` and `create` are wired in
 pub use container::{ContainerOptions, Create, Run};
 pub use image::{
     History, Images, Import, Inspect, InspectImage, Load, Mount, Prune, Remove, Save, Tag as TagImage, Unmount,
 };
 pub use life::{
-    AttachTo, Kill, ListContainers, Logs, Pause, RemoveContainers, Rename, Restart, Start, Stop, Unpause, Wait,
+    Attach, Commit, Copy, Exec, Export, Kill, Pause, PruneContainers, RemoveContainers, Rename, Restart, Start, Stop,
+    Unpause, Update, Wait,
 };
+pub use look::{Diff, Events, InspectContainers, InspectNetworks, ListNetworks, Logs, Port, Ps, Stats, Top};
 pub use registry::{InspectManifest, Login, Logout, ProgressStyle, Pull, Push, Search};
 pub use system::{Completion, DiskUsage, Info, Shell, SystemPrune, Version};
 pub use volume::{CreateVolume, InspectVolumes, ListVolumes, PruneVolumes, RemoveVolumes, VolumeCommand};
@@ -94,9 +95,10 @@ impl Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(Run),
-    Ps(ListContainers),
-    Attach(AttachTo),
+    Ps(Ps),
+    Attach(Attach),
     Create(Create),
+    Exec(Exec),
     Kill(Kill),
     Logs(Logs),
     Pause(Pause),
@@ -153,12 +155,13 @@ pub enum Command {
 /// `cove container …`
 #[derive(Debug, Subcommand)]
 pub enum ContainerCommand {
-    Attach(AttachTo),
+    Attach(Attach),
     Create(Create),
+    Exec(Exec),
     Kill(Kill),
     Logs(Logs),
     #[command(visible_aliases = ["list", "ps"])]
-    Ls(ListContainers),
+    Ls(Ps),
     Pause(Pause),
     Rename(Rename),
     Restart(Restart),

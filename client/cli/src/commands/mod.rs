@@ -37,6 +37,7 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
         Command::Container { command } => command.map_or(Ok(()), |command| container::run_command(context, command)),
         Command::Attach(arguments) => container::attach::run(context, &arguments),
         Command::Create(arguments) => container::run::create(context, &arguments),
+        Command::Exec(arguments) => container::exec::run(context, &arguments),
         Command::Kill(arguments) => container::kill::run(context, &arguments),
         Command::Logs(arguments) => container::logs::run(context, &arguments),
         Command::Pause(arguments) => container::pause::pause(context, &arguments),
@@ -82,6 +83,7 @@ pub fn needs_store(cove: &Cove) -> bool {
         Some(
             Command::Attach(_)
             | Command::Create(_)
+            | Command::Exec(_)
             | Command::History(_)
             | Command::Kill(_)
             | Command::Logs(_)

@@ -8,5 +8,5 @@ mod terminal;
 
 pub use create::create;
 pub use detach_keys::DetachKeys;
-pub use monitor::{ask, put_right, start};
+pub use monitor::{ask, is_ours, put_right, runtime_of, start};
 pub use session::{Outcome, Session};

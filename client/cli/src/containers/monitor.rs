@@ -19,6 +19,16 @@ fn runtime() -> Result<PathBuf, Error> {
     Ok(own.with_file_name("cove-runtime"))
 }
 
+/// The runtime that a container is made with: ours, or the one that `--runtime` names.
+pub fn runtime_of(name: &str) -> Result<PathBuf, Error> {
+    if is_ours(name) { runtime() } else { Ok(PathBuf::from(name)) }
+}
+
+/// Whether a container is made with our own runtime.
+pub fn is_ours(name: &str) -> bool {
+    matches!(name, "" | "cove" | "cove-runtime")
+}
+
 /// Starts a container that does not run. The caller holds its exclusive lock, and hears over the connection what becomes
 /// of it; what `attach` asks for is sent from the first byte on.
 pub fn start(context: &Context, container: &Container, attach: Option<Attach>) -> Result<Connection, Error> {
@@ -81,13 +91,7 @@ pub fn put_right(container: &Container) -> Result<State, Error> {
 /// Ends what runs on without its monitor: nobody reads what it writes any more.
 fn end_leftovers(container: &Container) {
     let Ok(record) = container.record() else { return };
-    let own = runtime().ok();
-    let name = record.host_config.runtime.as_str();
-    let program = match name {
-        "" | "cove" | "cove-runtime" => own,
-        other => Some(PathBuf::from(other)),
-    };
-    let Some(program) = program else { return };
+    let Ok(program) = runtime_of(&record.host_config.runtime) else { return };
     let mut command = Command::new(program);
     command.arg("--root").arg(container.run_folder().join("runtime")).args([
         "delete",

@@ -21,6 +21,12 @@ pub fn lines(
     Ok(all)
 }
 
+/// What `--env-file` and `--env` say together.
+pub fn of_options(files: &[PathBuf], values: &[String]) -> Result<Vec<String>, OptionError> {
+    let here = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    lines(files, &last_of_each(values), here)
+}
+
 fn read(
     path: &Path,
     bytes: &[u8],

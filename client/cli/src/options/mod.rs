@@ -17,6 +17,7 @@ mod sizes;
 pub mod values;
 mod volumes;
 
+pub use environment::of_options as environment_lines;
 pub use error::{OptionError, ValueError};
 pub use network::NetworkAsked;
 #[allow(unused_imports)] // until `run` and `create` are wired in

@@ -139,8 +139,7 @@ impl ContainerOptions {
         let (binds, anonymous) = volumes::volumes(&self.volume)?;
         let (exposed_ports, port_bindings) = ports::ports(&self.publish, &self.expose)?;
         let devices = self.device.iter().map(|text| device(text)).collect::<Result<_, _>>()?;
-        let here = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-        let env = environment::lines(&self.env_file, &environment::last_of_each(&self.env), here)?;
+        let env = environment::of_options(&self.env_file, &self.env)?;
         let labels = environment::lines(&self.label_file, &self.label, |_| None)?;
         let text = |option: &Option<String>| option.clone().unwrap_or_default();
         let mode = |option, kind| move |_| OptionError::Mode(option, kind);

@@ -139,3 +139,68 @@ fn who_says_it_decides_the_status() {
     assert_eq!(daemon.text("create"), "Error response from daemon: Minimum memory limit allowed is 6MB");
     assert!(daemon.text("run").ends_with("Run 'cove run --help' for more information"));
 }
+
+/// Every command that is not wired in yet, so that clap judges its structure.
+#[derive(clap::Parser)]
+#[command(name = "cove", disable_help_subcommand = true)]
+#[allow(dead_code)] // parsed, never run
+enum Commands {
+    Attach(crate::arguments::Attach),
+    Commit(crate::arguments::Commit),
+    Cp(crate::arguments::Copy),
+    Create(Box<Create>),
+    Diff(crate::arguments::Diff),
+    Events(crate::arguments::Events),
+    Exec(crate::arguments::Exec),
+    Export(crate::arguments::Export),
+    Inspect(crate::arguments::InspectContainers),
+    Kill(crate::arguments::Kill),
+    Logs(crate::arguments::Logs),
+    NetworkInspect(crate::arguments::InspectNetworks),
+    NetworkLs(crate::arguments::ListNetworks),
+    Pause(crate::arguments::Pause),
+    Port(crate::arguments::Port),
+    Prune(crate::arguments::PruneContainers),
+    Ps(crate::arguments::Ps),
+    Rename(crate::arguments::Rename),
+    Restart(crate::arguments::Restart),
+    Rm(crate::arguments::RemoveContainers),
+    Run(Box<crate::arguments::Run>),
+    Start(crate::arguments::Start),
+    Stats(crate::arguments::Stats),
+    Stop(crate::arguments::Stop),
+    Top(crate::arguments::Top),
+    Unpause(crate::arguments::Unpause),
+    Update(crate::arguments::Update),
+    VolumeCreate(crate::arguments::CreateVolume),
+    VolumeInspect(crate::arguments::InspectVolumes),
+    VolumeLs(crate::arguments::ListVolumes),
+    VolumePrune(crate::arguments::PruneVolumes),
+    VolumeRm(crate::arguments::RemoveVolumes),
+    Wait(crate::arguments::Wait),
+}
+
+fn parsed(line: &str) -> Commands {
+    let parser = crate::command_line::with_switches(<Commands as clap::CommandFactory>::command());
+    let matches = parser.try_get_matches_from(line.split(' ')).unwrap();
+    <Commands as clap::FromArgMatches>::from_arg_matches(&matches).unwrap()
+}
+
+#[test]
+fn the_structures_of_all_commands_are_sound() {
+    <Commands as clap::CommandFactory>::command().debug_assert();
+    crate::command_line::with_switches(<Commands as clap::CommandFactory>::command()).debug_assert();
+    let Commands::Run(run) = parsed("cove run -itd --rm -h box --sig-proxy=false image sh -c true") else {
+        unreachable!()
+    };
+    assert!(run.detach && run.create.options.tty && !run.sig_proxy);
+    assert_eq!(run.create.options.hostname.as_deref(), Some("box"));
+    let Commands::Exec(exec) = parsed("cove exec -it -w /tmp box ls -it --help") else { unreachable!() };
+    assert_eq!(exec.words, ["box", "ls", "-it", "--help"]);
+    let Commands::Stop(stop) = parsed("cove stop --time -1 a b") else { unreachable!() };
+    assert_eq!((stop.timeout, stop.containers.len()), (Some(-1), 2));
+    let Commands::Commit(commit) = parsed("cove commit -p=false -m x box name:tag") else { unreachable!() };
+    assert!(!commit.pause);
+    let Commands::Top(top) = parsed("cove top box -o pid,comm") else { unreachable!() };
+    assert_eq!(top.words, ["box", "-o", "pid,comm"]);
+}

@@ -1,20 +1,17 @@
 //! `list`.
 
 use cove_launcher::{Container, State};
-use lexopt::{Arg, Parser, ValueExt};
+use lexopt::{Arg, Parser};
 
 use crate::arguments::Global;
+use crate::commands::is_json;
 use crate::{Failed, output};
 
 pub(super) fn list(global: &Global, mut parser: Parser) -> Result<u8, Failed> {
     let (mut json, mut quiet) = (false, false);
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("format") | Arg::Short('f') => match parser.value()?.string()?.as_str() {
-                "json" => json = true,
-                "table" => json = false,
-                other => return Err(format!("invalid format option: {other:?} is neither table nor json").into()),
-            },
+            Arg::Long("format") | Arg::Short('f') => json = is_json(&mut parser)?,
             Arg::Long("quiet") | Arg::Short('q') => quiet = true,
             other => return Err(other.unexpected().into()),
         }

@@ -62,6 +62,15 @@ fn only_id(mut parser: Parser) -> Result<String, Failed> {
     needed(id)
 }
 
+/// The value of `--format`.
+fn is_json(parser: &mut Parser) -> Result<bool, Failed> {
+    match parser.value()?.string()?.as_str() {
+        "json" => Ok(true),
+        "table" => Ok(false),
+        other => Err(format!("invalid format option: {other:?} is neither table nor json").into()),
+    }
+}
+
 fn needed(id: Option<String>) -> Result<String, Failed> {
     id.ok_or_else(|| Failed::from("the name of a container is needed"))
 }

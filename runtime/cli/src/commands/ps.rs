@@ -7,18 +7,14 @@ use cove_launcher::Container;
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::arguments::Global;
-use crate::commands::needed;
+use crate::commands::{is_json, needed};
 use crate::{Failed, output};
 
 pub(super) fn ps(global: &Global, mut parser: Parser) -> Result<u8, Failed> {
     let (mut json, mut id, mut words) = (false, None, Vec::new());
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("format") | Arg::Short('f') => match parser.value()?.string()?.as_str() {
-                "json" => json = true,
-                "table" => json = false,
-                other => return Err(format!("invalid format option: {other:?} is neither table nor json").into()),
-            },
+            Arg::Long("format") | Arg::Short('f') => json = is_json(&mut parser)?,
             Arg::Value(value) => {
                 id = Some(value.string()?);
                 // Everything after the name is for ps.

@@ -112,3 +112,11 @@ pub fn granted(host: &HostConfig, bounding: &[bool]) -> Vec<String> {
     }
     granted
 }
+
+/// Which capabilities this process may give away, by their numbers.
+pub fn bounding_set() -> Vec<bool> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    (0..64).map(|number| bits >> number & 1 == 1).collect()
+}

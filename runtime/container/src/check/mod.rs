@@ -7,7 +7,7 @@ mod limits;
 mod network;
 mod security;
 
-pub use capabilities::{DEFAULT as DEFAULT_CAPABILITIES, granted as granted_capabilities};
+pub use capabilities::{DEFAULT as DEFAULT_CAPABILITIES, bounding_set, granted as granted_capabilities};
 pub use kernel::{CgroupVersion, Kernel};
 pub use limits::{check as check_limits, cpu_list};
 pub use security::{Security, security};

@@ -61,7 +61,7 @@ fn memory(host: &HostConfig, facts: &Facts<'_>) -> Option<LinuxMemory> {
     let mut memory = LinuxMemory::default();
     memory.set_limit((host.memory > 0).then_some(host.memory));
     memory.set_reservation((host.memory_reservation > 0).then_some(host.memory_reservation));
-    memory.set_swap((host.memory_swap != 0).then_some(host.memory_swap));
+    memory.set_swap((host.memory_swap > 0).then_some(host.memory_swap));
     memory.set_swappiness(host.memory_swappiness.and_then(|value| u64::try_from(value).ok()));
     // Version 2 has no such switch.
     if facts.cgroup_version == CgroupVersion::One {

@@ -1,4 +1,4 @@
-//! Reading tar archives strictly: ustar, v7, GNU and PAX, with sparse files and extended attributes.
+//! Reading tar archives strictly: ustar, v7, GNU and PAX, with sparse files and extended attributes; and writing them.
 //!
 //! Several programs read the same layer: the one that scans it, the one that signs it, the one that runs it. Where they
 //! see different files, one of them is deceived. So this reader accepts an archive only where GNU tar and Go's
@@ -10,10 +10,13 @@ mod number;
 mod pax;
 mod reader;
 mod sparse;
+mod writer;
 
 use std::io;
 
 pub use reader::Archive;
+pub use writer::Writer;
+pub(crate) use writer::takes_xattr;
 
 /// Size of a header and unit of padding.
 pub(crate) const BLOCK: usize = 512;

@@ -3,7 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 
-pub(super) use cove_container::copying::{DEFAULT_ACL, On};
+pub(crate) use cove_container::copying::{DEFAULT_ACL, On};
 use rustix::fs::{Mode, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
@@ -120,7 +120,7 @@ impl Attributes {
 }
 
 /// When something was read and changed; where the archive tells only the latter, it counts for both.
-pub(super) fn times(accessed: Option<Time>, modified: Time) -> Timestamps {
+pub(crate) fn times(accessed: Option<Time>, modified: Time) -> Timestamps {
     let time = |time: Time| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     Timestamps { last_access: time(accessed.unwrap_or(modified)), last_modification: time(modified) }
 }

@@ -21,7 +21,7 @@ const KNOWN: usize = 8 << 20;
 
 /// The folder of a layer.
 #[derive(Debug)]
-pub(super) struct Layer {
+pub(crate) struct Layer {
     root: Rc<OwnedFd>,
     overlay: OverlayXattr,
     /// Open folders by their paths. Those that were used last come last.
@@ -30,7 +30,7 @@ pub(super) struct Layer {
 
 impl Layer {
     /// `folder` is a path of ours, not of an archive.
-    pub(super) fn open(folder: &Path, overlay: OverlayXattr) -> Result<Self, Errno> {
+    pub(crate) fn open(folder: &Path, overlay: OverlayXattr) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, folder, flags, Mode::empty())?;
         Ok(Layer { root: Rc::new(root), overlay, open: RefCell::default() })
@@ -38,7 +38,7 @@ impl Layer {
 
     /// Opens a folder by its path without links; the empty path is the root. One whose parent is open costs one step,
     /// however deep it lies.
-    pub(super) fn folder(&self, path: &[u8]) -> Result<Rc<OwnedFd>, Errno> {
+    pub(crate) fn folder(&self, path: &[u8]) -> Result<Rc<OwnedFd>, Errno> {
         if path.is_empty() {
             return Ok(Rc::clone(&self.root));
         }
@@ -66,7 +66,7 @@ impl Layer {
     }
 
     /// What is at a path without links, if anything is.
-    pub(super) fn stat(&self, path: &[u8]) -> Result<Option<Stat>, Errno> {
+    pub(crate) fn stat(&self, path: &[u8]) -> Result<Option<Stat>, Errno> {
         let (parent, name) = split_last(path);
         let found = match self.folder(parent) {
             Ok(folder) => {
@@ -83,13 +83,13 @@ impl Layer {
     }
 
     /// The target of a symbolic link.
-    pub(super) fn link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
         let (parent, name) = split_last(path);
         Ok(rustix::fs::readlinkat(self.folder(parent)?, name, Vec::new())?.into_bytes())
     }
 
     /// Whether a folder hides what is below it.
-    pub(super) fn is_opaque(&self, path: &[u8]) -> Result<bool, Errno> {
+    pub(crate) fn is_opaque(&self, path: &[u8]) -> Result<bool, Errno> {
         let mut value = [0_u8; 1];
         match rustix::fs::fgetxattr(self.folder(path)?, self.overlay.opaque(), &mut value[..]) {
             Ok(length) => Ok(length == 1 && &value == b"y"),
@@ -104,13 +104,13 @@ pub(super) fn file_type(stat: &Stat) -> FileType {
 }
 
 /// A device 0/0, which hides what is below it.
-pub(super) fn is_whiteout(stat: &Stat) -> bool {
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
 /// What the layers below have at a path.
 #[derive(Debug, Clone)]
-pub(super) enum Found {
+pub(crate) enum Found {
     Nothing,
     /// A folder, merged from these layers; the first one tells its attributes.
     Folder(Vec<usize>),
@@ -120,14 +120,14 @@ pub(super) enum Found {
 
 /// All layers below that can show, nearest first.
 #[derive(Debug)]
-pub(super) struct Below {
+pub(crate) struct Below {
     layers: Vec<Layer>,
     known: HashMap<Vec<u8>, Found>,
     known_bytes: usize,
 }
 
 impl Below {
-    pub(super) fn open(folders: &[PathBuf], overlay: OverlayXattr) -> Result<Self, Errno> {
+    pub(crate) fn open(folders: &[PathBuf], overlay: OverlayXattr) -> Result<Self, Errno> {
         let mut layers = Vec::with_capacity(folders.len());
         for folder in folders {
             let layer = Layer::open(folder, overlay)?;
@@ -140,12 +140,12 @@ impl Below {
         Ok(Below { layers, known: HashMap::new(), known_bytes: 0 })
     }
 
-    pub(super) fn layer(&self, number: usize) -> &Layer {
+    pub(crate) fn layer(&self, number: usize) -> &Layer {
         &self.layers[number]
     }
 
     /// What is at a path without links.
-    pub(super) fn find(&mut self, path: &[u8]) -> Result<Found, Errno> {
+    pub(crate) fn find(&mut self, path: &[u8]) -> Result<Found, Errno> {
         if path.is_empty() {
             return Ok(Found::Folder((0..self.layers.len()).collect()));
         }

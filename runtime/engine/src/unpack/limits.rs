@@ -39,7 +39,7 @@ impl Default for UnpackLimits {
 }
 
 impl UnpackLimits {
-    pub(super) fn tar(&self) -> TarLimits {
+    pub(crate) fn tar(&self) -> TarLimits {
         TarLimits { header_bytes: self.pax_bytes, bytes: self.bytes }
     }
 }

@@ -8,10 +8,10 @@
 //! the layers below it is recorded in [`Unpacked`] and done by [`settle`].
 
 mod apply;
-mod attributes;
-mod below;
+pub(crate) mod attributes;
+pub(crate) mod below;
 mod budget;
-mod copy_up;
+pub(crate) mod copy_up;
 mod folders;
 mod limits;
 mod links;

@@ -56,6 +56,7 @@ fn node(path: &Path, metadata: &Metadata) -> Node {
         () if kind.is_char_device() => ('c', Vec::new()),
         () if kind.is_block_device() => ('b', Vec::new()),
         () if kind.is_fifo() => ('p', Vec::new()),
+        () if kind.is_socket() => ('s', Vec::new()),
         () => ('-', content(path, metadata)),
     };
     let mut names = vec![0; 65536];

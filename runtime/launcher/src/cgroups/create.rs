@@ -129,23 +129,29 @@ impl Cgroups {
         is_new: bool,
         settings: &[Setting],
     ) -> Result<(), CgroupError> {
-        let root = Folder::open(&hierarchy.mount, hierarchy.version, self.check)?;
+        // Those above, nearest first, opened as far up as there is nothing: mostly the first has everything.
+        let mut above: Vec<Folder> = Vec::new();
+        let depth = levels(&hierarchy.path).len();
         for file in ["cpuset.cpus", "cpuset.mems"] {
             let is_asked_for = settings.iter().any(|setting| setting.tries.iter().any(|(name, _)| name == file));
-            let levels = levels(&hierarchy.path);
             if !is_asked_for && !is_new && !folder.read(file)?.trim().is_empty() {
                 continue;
             }
-            let mut value = root.read(file)?;
-            for level in levels.iter().rev().skip(1).rev() {
-                let above =
-                    root.below(level).map_err(|source| CgroupError::Open { path: root.path().join(level), source })?;
-                let found = above.read(file)?;
-                if found.trim().is_empty() {
-                    above.write(file, value.trim())?;
-                } else {
-                    value = found;
+            let mut count = 0;
+            let value = loop {
+                if above.len() == count {
+                    let below = above.last().unwrap_or(folder);
+                    let failed = |source| CgroupError::Open { path: below.path().join(".."), source };
+                    above.push(below.above().map_err(failed)?);
                 }
+                let value = above[count].read(file)?;
+                count += 1;
+                if count == depth || !value.trim().is_empty() {
+                    break value;
+                }
+            };
+            for empty in above[..count - 1].iter().rev() {
+                empty.write(file, value.trim())?;
             }
             if !is_asked_for {
                 folder.write(file, value.trim())?;

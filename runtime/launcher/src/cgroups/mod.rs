@@ -194,6 +194,24 @@ impl Cgroups {
         paths
     }
 
+    /// The hierarchies of version 1 that the container is in: where each is mounted, the container's cgroup, and the
+    /// controllers.
+    pub(crate) fn places_v1(&self) -> impl Iterator<Item = (&Path, PathBuf, &[String])> {
+        let version1 = self.hierarchies.iter().filter(|hierarchy| hierarchy.version == Version::V1);
+        version1.map(|hierarchy| (&*hierarchy.mount, hierarchy.full_path(), &*hierarchy.controllers))
+    }
+
+    /// The container's cgroup, if it is in the unified hierarchy and in no other.
+    pub(crate) fn unified_path(&self) -> Option<PathBuf> {
+        self.unified().filter(|_| self.is_unified()).map(Hierarchy::full_path)
+    }
+
+    /// Whether a process can join them by its own force long after it was made: on version 2 that is slow, and a unit of
+    /// systemd has to be kept alive until then.
+    pub(crate) fn can_come_late(&self) -> bool {
+        self.unit.is_none() && self.unified().is_none()
+    }
+
     /// Whether the container is in the unified hierarchy and in no other.
     pub fn is_unified(&self) -> bool {
         !self.hierarchies.is_empty() && self.hierarchies.iter().all(|hierarchy| hierarchy.version == Version::V2)

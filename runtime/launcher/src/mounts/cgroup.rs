@@ -9,7 +9,6 @@ use rustix::fs::{Mode, OFlags};
 use crate::cgroups::Cgroups;
 use crate::mounts::options::{Attributes, Options, attribute};
 use crate::mounts::tree::Tree;
-use crate::proc::read_whole;
 
 /// The container's cgroups, as mounts that are not attached yet.
 #[derive(Debug)]
@@ -22,18 +21,13 @@ pub(crate) enum CgroupTrees {
 
 impl CgroupTrees {
     pub(crate) fn of(cgroups: &Cgroups) -> io::Result<Self> {
-        let paths = cgroups.paths();
-        if let Some(path) = paths.get("").filter(|_| paths.len() == 1) {
-            return Ok(Self::Unified(Tree::of_path(path, false)?));
+        if let Some(path) = cgroups.unified_path() {
+            return Ok(Self::Unified(Tree::of_path(&path, false)?));
         }
-        let mounts = read_whole("/proc/self/mountinfo")?;
         let mut trees = Vec::new();
-        for place in mounts.lines().filter(|line| line.contains(" - cgroup ")).filter_map(|line| line.split(' ').nth(4))
-        {
-            let here: Vec<_> = paths.iter().filter(|(_, path)| path.starts_with(place)).collect();
-            let (Some((_, path)), Some(name)) = (here.first(), Path::new(place).file_name()) else { continue };
-            let controllers = here.iter().map(|(name, _)| (*name).to_owned()).collect();
-            trees.push((name.to_string_lossy().into_owned(), Tree::of_path(path, false)?, controllers));
+        for (place, path, controllers) in cgroups.places_v1() {
+            let Some(name) = place.file_name() else { continue };
+            trees.push((name.to_string_lossy().into_owned(), Tree::of_path(&path, false)?, controllers.to_vec()));
         }
         Ok(Self::Hierarchies(trees))
     }

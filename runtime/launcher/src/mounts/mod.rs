@@ -35,23 +35,34 @@ pub(crate) struct Prepared {
 enum Source {
     /// Something of the host appears in the container.
     Bind(Tree, FileType),
-    /// The container's view of its cgroups.
-    Cgroups(CgroupTrees),
+    /// The container's view of its cgroups, if they are there already.
+    Cgroups(Option<CgroupTrees>),
     /// A file system that is made then and there.
     New,
 }
 
-/// Opens what the mounts need of the host. Relative sources begin at the bundle, which is the working folder then.
+/// What a mount has to know of the container.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    /// `linux.mountLabel`.
+    pub(crate) label: Option<&'a str>,
+    /// The root's, which bind mounts have that say nothing else.
+    pub(crate) propagation: u64,
+    pub(crate) cgroups: &'a Cgroups,
+}
+
+/// Opens what the mounts need of the host. Relative sources begin at the bundle, which is the working folder then. Cgroups
+/// that are not there yet are opened when they are mounted.
 pub(crate) fn prepare(
     mounts: &[Mount],
-    cgroups: &Cgroups,
+    cgroups: Option<&Cgroups>,
     own: Option<BorrowedFd<'_>>,
 ) -> Result<Vec<Prepared>, Error> {
     mounts.iter().map(|mount| Prepared::new(mount, cgroups, own)).collect()
 }
 
 impl Prepared {
-    fn new(mount: &Mount, cgroups: &Cgroups, own: Option<BorrowedFd<'_>>) -> Result<Self, Error> {
+    fn new(mount: &Mount, cgroups: Option<&Cgroups>, own: Option<BorrowedFd<'_>>) -> Result<Self, Error> {
         let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
         let kind = mount.typ().as_deref().unwrap_or_default();
         options.bind |= kind == "bind";
@@ -60,7 +71,7 @@ impl Prepared {
             let text = format!("invalid mount: destination {} not absolute", destination.display());
             return Err(Error::Config(text));
         }
-        let wrong = |text: String| Error::Start(Failure::init(text).0);
+        let wrong = |text: String| Error::Start(Failure::init(text).into_text());
         let maps_ids = [mount.uid_mappings(), mount.gid_mappings()];
         let maps_ids = options.map_ids.is_some() || maps_ids.into_iter().flatten().any(|maps| !maps.is_empty());
         if maps_ids && !options.bind {
@@ -81,7 +92,7 @@ impl Prepared {
                 let kind = file_type(tree.as_fd()).map_err(failed)?;
                 Source::Bind(tree, kind)
             }
-            "cgroup" | "cgroup2" => Source::Cgroups(CgroupTrees::of(cgroups).map_err(|error| {
+            "cgroup" | "cgroup2" => Source::Cgroups(cgroups.map(CgroupTrees::of).transpose().map_err(|error| {
                 let (to, error) = (destination.display(), plain(&error));
                 wrong(format!("error mounting {kind:?} to rootfs at {to:?}: {error}"))
             })?),
@@ -90,19 +101,24 @@ impl Prepared {
         Ok(Self { mount: mount.clone(), options, source })
     }
 
-    /// Puts it in its place. `propagation`: the root's, which bind mounts have that say nothing else.
-    pub(crate) fn mount(&self, within: &Within, label: Option<&str>, propagation: u64) -> Result<(), Failure> {
+    /// Whether it shows the container's cgroups, which must be there then.
+    pub(crate) fn shows_cgroups(&self) -> bool {
+        matches!(self.source, Source::Cgroups(_))
+    }
+
+    /// Puts it in its place.
+    pub(crate) fn mount(&self, within: &Within, place: &Place<'_>) -> Result<(), Failure> {
         let to = self.mount.destination();
         let kind = self.mount.typ().as_deref().unwrap_or_default();
         let from = self.mount.source().as_deref().unwrap_or(Path::new(kind));
         let from = if self.options.bind { from } else { Path::new(kind) };
-        self.put(within, kind, label, propagation).map_err(|error| {
+        self.put(within, kind, place).map_err(|error| {
             let error = plain(&error);
             Failure::init(format_args!("error mounting {:?} to rootfs at {to:?}: {error}", from.display()))
         })
     }
 
-    fn put(&self, within: &Within, kind: &str, label: Option<&str>, propagation: u64) -> io::Result<()> {
+    fn put(&self, within: &Within, kind: &str, place: &Place<'_>) -> io::Result<()> {
         let to = self.mount.destination();
         match &self.source {
             Source::Bind(tree, file_type) => {
@@ -115,16 +131,24 @@ impl Prepared {
                 }
                 if self.options.propagation.is_empty() {
                     // As it was opened it is a peer of the host's.
-                    tree.propagate(propagation, true)?;
+                    tree.propagate(place.propagation, true)?;
                 }
                 tree.change(&self.options)?;
                 tree.attach(target.as_fd())
             }
             Source::Cgroups(trees) => {
                 let target = plain_folder(within, to)?;
+                let late;
+                let trees = match trees {
+                    Some(trees) => trees,
+                    None => {
+                        late = CgroupTrees::of(place.cgroups)?;
+                        &late
+                    }
+                };
                 trees.attach(target.as_fd(), &self.options)
             }
-            Source::New => self.put_new(within, kind, label),
+            Source::New => self.put_new(within, kind, place.label),
         }
     }
 

@@ -135,11 +135,13 @@ impl Transaction {
         self.batch.message(kind(message), flags, &IPV4, build);
     }
 
-    /// Makes a table, with a comment. One that is there is left as it is.
-    pub(crate) fn add_table(&mut self, table: &str, comment: &str) {
+    /// Makes a table. One that is there is left as it is.
+    pub(crate) fn add_table(&mut self, table: &str, comment: Option<&str>) {
         self.message(NEW_TABLE, CREATE, |values| {
             values.text(TABLE_NAME, table);
-            values.bytes(TABLE_USERDATA, &userdata(comment));
+            if let Some(comment) = comment {
+                values.bytes(TABLE_USERDATA, &userdata(comment));
+            }
         });
     }
 
@@ -271,7 +273,7 @@ pub(crate) fn get_chain(batch: &mut Batch, table: &str, chain: &str) {
     });
 }
 
-/// Asks for the rules of a chain.
+/// Asks for the rules of a chain. One that is not there has none.
 pub(crate) fn list_rules(batch: &mut Batch, table: &str, chain: &str) {
     batch.message(kind(GET_RULE), DUMP, &IPV4, |values| {
         values.text(RULE_TABLE, table);

@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
+use std::sync::Barrier;
 
-use super::lab::{HOST, Lab, OUTSIDE, Space, eventually, everybody_lives, named, run};
+use super::lab::{HOST, Lab, OUTSIDE, Space, answer, commit, eventually, everybody_lives, named, run};
+use crate::netlink::Batch;
+use crate::nftables::{self, Transaction};
 use crate::{Driver, Error, Request, loopback_up};
 
 #[test]
@@ -89,7 +92,9 @@ fn many_connect_at_once_to_a_machine_that_has_nothing_yet() {
             let lab = &lab;
             scope.spawn(move || {
                 lab.host.within(|| {
-                    let container = lab.connect(named(&name));
+                    // As processes of their own have it: only the folders are shared.
+                    let networks = Lab::store(lab.folder());
+                    let (container, _) = Lab::connect_by(&networks, named(&name));
                     (container.space, container.endpoint.address)
                 })
             })
@@ -101,10 +106,45 @@ fn many_connect_at_once_to_a_machine_that_has_nothing_yet() {
     addresses.sort_unstable();
     let expected: Vec<Ipv4Addr> = (2..14).map(|last| Ipv4Addr::new(172, 17, 0, last)).collect();
     assert_eq!(addresses, expected);
+    count_rules();
     let (server, address) = &containers[0];
     server.serve(80);
     for (space, from) in &containers[1..] {
         assert_eq!(space.ask(*address, 80).unwrap(), format!("{address} hears {from}"));
+    }
+}
+
+/// Every rule is there once.
+fn count_rules() {
+    for (table, chain, expected) in [("cove0", "postrouting", 2), ("cove0", "forward", 8), ("filter", "FORWARD", 2)] {
+        let mut batch = Batch::default();
+        nftables::list_rules(&mut batch, table, chain);
+        assert_eq!(nftables::rules(&answer(&mut batch).messages().unwrap()).len(), expected, "{table} {chain}");
+    }
+}
+
+#[test]
+fn the_rules_are_made_once_however_many_make_them() {
+    let lab = Lab::new();
+    let bridge = lab.networks.find("bridge").unwrap().into_bridge().unwrap();
+    for _ in 0..20 {
+        let together = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    lab.host.within(|| {
+                        let networks = Lab::store(lab.folder());
+                        together.wait();
+                        networks.prepare_firewall(&bridge).unwrap();
+                    });
+                });
+            }
+        });
+        count_rules();
+        let mut transaction = Transaction::new();
+        transaction.delete_table("cove0");
+        transaction.delete_table("filter");
+        commit(transaction);
     }
 }
 
@@ -212,6 +252,19 @@ fn the_three_networks_are_always_there() {
         &everybody_lives,
     );
     assert!(matches!(refused, Err(Error::NoBridge { .. })));
+}
+
+#[test]
+fn a_namespace_that_cannot_be_connected_keeps_no_address() {
+    let lab = Lab::new();
+    let space = Space::empty();
+    let connect = |name| lab.networks.connect(space.descriptor().as_fd(), &named(name), &everybody_lives);
+    space.within(|| run("ip link add eth0 type bridge"));
+    let error = connect("one").unwrap_err();
+    assert!(matches!(error, Error::Kernel { .. }), "{error}");
+    assert_eq!(lab.networks.endpoints("bridge").unwrap(), []);
+    space.within(|| run("ip link delete eth0"));
+    assert_eq!(connect("one").unwrap().endpoint.address.to_string(), "172.17.0.2");
 }
 
 #[test]

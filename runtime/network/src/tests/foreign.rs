@@ -47,21 +47,30 @@ fn dockers_firewall_was_first() {
 }
 
 #[test]
-fn dockers_firewall_came_later_and_what_ran_goes_on_with_the_next_start() {
+fn dockers_firewall_came_later_and_what_ran_goes_on() {
     let (lab, outside) = lab();
-    all_works(&lab, &outside, 8080);
-    assert_eq!(run("iptables-nft -S").lines().count(), 3, "nothing is put where nobody filters");
+    let ran = lab.server("ran", &["9000:80"]);
+    let goes_on = || {
+        assert!(outside.ask(HOST, 9000).is_ok());
+        assert!(ran.space.ask(OUTSIDE, 80).is_ok());
+    };
+    goes_on();
+    let expected = ["-P FORWARD ACCEPT", "-A FORWARD -i cove0 -j ACCEPT", "-A FORWARD -o cove0 -j ACCEPT"];
+    assert_eq!(rules(), expected, "a chain that iptables understands");
     dockerd_starts();
+    goes_on();
     all_works(&lab, &outside, 8081);
     assert_eq!(rules().len(), 4);
-    // Whoever loads all rules anew removes ours.
+    // Whoever loads all rules anew removes ours, until the next start of a container.
     run("iptables-nft -F FORWARD");
     all_works(&lab, &outside, 8082);
+    goes_on();
     let expected = ["-P FORWARD DROP", "-A FORWARD -i cove0 -j ACCEPT", "-A FORWARD -o cove0 -j ACCEPT"];
     assert_eq!(rules(), expected);
     // dockerd restarts and puts its jump first again.
     run("iptables-nft -I FORWARD -j DOCKER-USER");
     all_works(&lab, &outside, 8083);
+    goes_on();
     assert_eq!(rules().len(), 4);
 }
 

@@ -3,11 +3,14 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::netlink::{Answer, Batch, Socket};
+use crate::nftables::Transaction;
 use crate::{Connected, Endpoint, Held, Networks, PublishedPort, Request, new_namespace};
 
 /// How long an answer may take. Nothing is measured with it: it ends what would never come.
@@ -40,7 +43,7 @@ pub(super) fn everybody_lives(_: &str) -> bool {
     true
 }
 
-fn enter(namespace: &OwnedFd) {
+pub(super) fn enter(namespace: &OwnedFd) {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("root is needed");
 }
 
@@ -52,6 +55,16 @@ pub(super) fn run(line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What this thread's packet filter answers to one message.
+pub(super) fn answer(batch: &mut Batch) -> Answer {
+    Socket::netfilter().unwrap().ask(batch).unwrap().pop().unwrap()
+}
+
+/// Changes this thread's packet filter.
+pub(super) fn commit(transaction: Transaction) {
+    Socket::netfilter().unwrap().commit(&mut transaction.finish()).unwrap();
+}
+
 impl Lab {
     /// A machine with nothing but the loopback device.
     pub(super) fn new() -> Self {
@@ -59,8 +72,17 @@ impl Lab {
         enter(&host);
         run("ip link set lo up");
         let folder = tempfile::tempdir().unwrap();
-        let networks = Networks::of(&folder.path().join("root"), &folder.path().join("run"));
+        let networks = Lab::store(folder.path());
         Lab { networks, host: Space(host), folder }
+    }
+
+    /// The store in a folder.
+    pub(super) fn store(folder: &Path) -> Networks {
+        Networks::of(&folder.join("root"), &folder.join("run"))
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A machine beside this one. It knows the way to the host only.
@@ -85,8 +107,12 @@ impl Lab {
     }
 
     pub(super) fn connect_new(&self, request: Request) -> (Container, Connected) {
+        Self::connect_by(&self.networks, request)
+    }
+
+    pub(super) fn connect_by(networks: &Networks, request: Request) -> (Container, Connected) {
         let space = Space(new_namespace().unwrap());
-        let connected = self.networks.connect(space.0.as_fd(), &request, &everybody_lives).unwrap();
+        let connected = networks.connect(space.0.as_fd(), &request, &everybody_lives).unwrap();
         let endpoint = connected.endpoint.clone();
         (Container { space, endpoint, held: Vec::new() }, connected)
     }

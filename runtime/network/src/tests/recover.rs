@@ -1,16 +1,21 @@
 //! What is put right after somebody was killed, or removed what is ours.
 
-use super::lab::{HOST, Lab, OUTSIDE, ask_udp, everybody_lives, named, run};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::lab::{HOST, Lab, OUTSIDE, answer, ask_udp, commit, enter, everybody_lives, named, run};
 use crate::netlink::Batch;
 use crate::nftables::{self, Transaction};
-use crate::{Request, firewall};
+use crate::{PublishedPort, Request, firewall};
 
 /// How many elements a map has.
 fn count(map: firewall::Map) -> usize {
     let mut batch = Batch::default();
     nftables::list_elements(&mut batch, "cove0", map.name());
-    let answer = firewall::open().unwrap().ask(&mut batch).unwrap().pop().unwrap();
-    nftables::elements(&answer.messages().unwrap()).len()
+    nftables::elements(&answer(&mut batch).messages().unwrap()).len()
 }
 
 #[test]
@@ -66,9 +71,8 @@ fn an_address_of_a_dead_container_can_be_asked_for() {
     let id = dead.endpoint.container.clone();
     drop(dead);
     let space = super::lab::Space::empty();
-    let descriptor = std::os::fd::AsFd::as_fd(space.descriptor());
     let request = Request { address, ..named("next") };
-    let next = lab.networks.connect(descriptor, &request, &|other| other != id).unwrap();
+    let next = lab.networks.connect(space.descriptor().as_fd(), &request, &|other| other != id).unwrap();
     assert_eq!(Some(next.endpoint.address), address);
 }
 
@@ -80,21 +84,21 @@ fn a_table_that_somebody_removed_comes_back_with_all_ports() {
     let expected = format!("{} hears {OUTSIDE}", server.endpoint.address);
     let mut transaction = Transaction::new();
     transaction.delete_table("cove0");
-    firewall::open().unwrap().commit(&mut transaction.finish()).unwrap();
+    commit(transaction);
     assert!(outside.cannot_ask(HOST, 8080));
     let other = lab.connect(named("other"));
     assert_eq!(outside.ask(HOST, 8080).unwrap(), expected);
 
     let mut transaction = Transaction::new();
     transaction.delete_table("cove0");
-    transaction.add_table("cove0", "cove network bridge, layout 0");
-    firewall::open().unwrap().commit(&mut transaction.finish()).unwrap();
+    transaction.add_table("cove0", Some("cove network bridge, layout 0"));
+    commit(transaction);
     lab.connect(named("third"));
     assert_eq!(outside.ask(HOST, 8080).unwrap(), expected, "after a table of another layout");
 
     let mut transaction = Transaction::new();
     transaction.delete_table("cove0");
-    firewall::open().unwrap().commit(&mut transaction.finish()).unwrap();
+    commit(transaction);
     lab.networks.unpublish(&mut server.endpoint).unwrap();
     lab.networks.disconnect(&server.endpoint).unwrap();
     lab.networks.disconnect(&other.endpoint).unwrap();
@@ -122,5 +126,80 @@ fn an_endpoint_that_was_swept_publishes_nothing() {
     lab.networks.sweep(&|_| false).unwrap();
     let error = lab.publish(&mut container, &["8080:80"]).unwrap_err();
     assert!(matches!(error, crate::Error::NoEndpoint { .. }), "{error}");
+    let other = lab.connect(named("two"));
+    assert_eq!(other.endpoint.address, container.endpoint.address);
+    let error = lab.publish(&mut container, &["8080:80"]).unwrap_err();
+    assert!(matches!(error, crate::Error::NoEndpoint { .. }), "{error}");
+    assert_eq!(lab.networks.endpoints("bridge").unwrap(), [other.endpoint]);
     assert_eq!(count(firewall::Map::Ports), 0);
+}
+
+/// Where the process of the next test finds its store, and its machine.
+const STORE: &str = "COVE_NETWORK_TEST_STORE";
+const MACHINE: &str = "COVE_NETWORK_TEST_MACHINE";
+
+/// No test by itself: the process that the next test kills. It connects, publishes and takes back until it dies.
+#[test]
+fn connects_until_it_is_killed() {
+    let (Ok(store), Ok(machine)) = (std::env::var(STORE), std::env::var(MACHINE)) else { return };
+    enter(&std::fs::File::open(machine).unwrap().into());
+    let networks = Lab::store(Path::new(&store));
+    let ports = PublishedPort::parse("8080:80/udp").unwrap();
+    std::io::stdout().write_all(b"ready\n").unwrap();
+    loop {
+        let space = super::lab::Space::empty();
+        let request = Request { address: Some("172.17.0.9".parse().unwrap()), ..named("killed") };
+        let connected = networks.connect(space.descriptor().as_fd(), &request, &|_| false).unwrap();
+        let mut endpoint = connected.endpoint;
+        let _held = networks.publish(&mut endpoint, &ports).unwrap();
+        networks.disconnect(&endpoint).unwrap();
+    }
+}
+
+#[test]
+fn whoever_is_killed_leaves_nothing_that_the_next_one_cannot_put_right() {
+    let lab = Lab::new();
+    let outside = lab.outside();
+    let alive = lab.server("alive", &["8081:80"]);
+    let is_alive = |id: &str| id == alive.endpoint.container;
+    let (mut leases, mut elements) = (0, 0);
+    for round in 0..40 {
+        // The bridge and the table are also made by processes that are killed.
+        if round % 8 == 0 {
+            run("ip link delete cove0");
+            let mut transaction = Transaction::new();
+            transaction.delete_table("cove0");
+            commit(transaction);
+        }
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tests::recover::connects_until_it_is_killed", "--nocapture"])
+            .env(STORE, lab.folder())
+            .env(MACHINE, lab.host.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().ends_with("ready")));
+        std::thread::sleep(Duration::from_micros(round * 317 % 9000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        leases += lab.networks.sweep(&is_alive).unwrap();
+        if round % 8 != 0 {
+            elements += count(firewall::Map::Ports);
+        }
+        let left = lab.networks.endpoints("bridge").unwrap();
+        assert_eq!(left, std::slice::from_ref(&alive.endpoint));
+        let next = lab.server("next", &["8080:80/udp"]);
+        let expected = format!("{} hears {OUTSIDE}", next.endpoint.address);
+        assert_eq!(ask_udp(&outside.udp(), HOST, 8080).unwrap(), expected);
+        assert_eq!(count(firewall::Map::Ports), 2);
+        lab.networks.disconnect(&next.endpoint).unwrap();
+    }
+    assert!(leases > 0, "some were killed while they had an address");
+    assert!(elements > 0, "the living one kept its port");
+    let files = std::fs::read_dir(lab.folder().join("run/networks/bridge")).unwrap();
+    let files: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let is_expected = |file: &String| *file == alive.endpoint.address.to_string() || file.ends_with(".new");
+    assert!(files.iter().all(is_expected) && files.len() <= 2, "{files:?}");
 }

@@ -4,13 +4,13 @@ use cove_container::protocol::{Attach, Connection, Message};
 use cove_container::{Container, Status};
 
 use super::run::finished;
-use crate::arguments::AttachTo;
+use crate::arguments;
 use crate::containers::{DetachKeys, Session};
 use crate::context::Context;
 use crate::error::Error;
 
 /// Watches a container and types into it.
-pub fn run(context: &Context, arguments: &AttachTo) -> Result<(), Error> {
+pub fn run(context: &Context, arguments: &arguments::Attach) -> Result<(), Error> {
     let container = super::find(context, &arguments.container)?;
     let config = container.record()?.config;
     let keys = arguments.detach_keys.as_deref().filter(|keys| !keys.is_empty());

@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Sends containers a signal.
 pub fn run(context: &Context, arguments: &Kill) -> Result<(), Error> {
-    let signal = signal(&arguments.signal)?;
+    let signal = signal(arguments.signal.as_deref().unwrap_or("KILL"))?;
     super::each(context, &arguments.containers, |name, container| {
         let not_running =
             || Error::Refused(format!("cannot kill container: {name}: container {} is not running", container.id()));

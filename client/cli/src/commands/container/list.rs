@@ -8,7 +8,7 @@ use cove_container::{Container, Record, State, Status};
 use cove_network::{Binding, Endpoint, Networks};
 use time::OffsetDateTime;
 
-use crate::arguments::ListContainers;
+use crate::arguments::Ps;
 use crate::containers::put_right;
 use crate::context::Context;
 use crate::error::Error;
@@ -49,11 +49,11 @@ struct Listed {
 }
 
 /// Lists containers, the newest first.
-pub fn run(context: &Context, arguments: &ListContainers) -> Result<(), Error> {
+pub fn run(context: &Context, arguments: &Ps) -> Result<(), Error> {
     let now = OffsetDateTime::now_utc();
     let mut listed = all(context)?;
     let choice = Choice::read(&arguments.filter, &listed)?;
-    let last = if arguments.latest { 1 } else { arguments.last };
+    let last = if arguments.latest { 1 } else { arguments.last.unwrap_or(-1) };
     let all = arguments.all || last > 0 || choice.asks_for_states();
     listed.retain(|found| (all || found.is_running()) && choice.fits(found));
     listed.sort_by_key(|found| Reverse(found.record.created));

@@ -24,7 +24,7 @@ pub fn run(context: &Context, arguments: &Logs) -> Result<(), Error> {
     let query = Query {
         since: moment(&arguments.since)?,
         until: moment(&arguments.until)?,
-        tail: Tail::parse(&arguments.tail),
+        tail: arguments.tail.as_deref().map_or(Tail::All, Tail::parse),
     };
     let format = Format { timestamps: arguments.timestamps, details: arguments.details };
     // The connection ends with the monitor, and the monitor when everything is written.

@@ -1,6 +1,7 @@
 //! Commands on containers, one file each.
 
 pub mod attach;
+pub mod exec;
 pub mod kill;
 pub mod list;
 pub mod logs;
@@ -24,6 +25,7 @@ pub fn run_command(context: &Context, command: ContainerCommand) -> Result<(), E
     match command {
         ContainerCommand::Attach(arguments) => attach::run(context, &arguments),
         ContainerCommand::Create(arguments) => run::create(context, &arguments),
+        ContainerCommand::Exec(arguments) => exec::run(context, &arguments),
         ContainerCommand::Kill(arguments) => kill::run(context, &arguments),
         ContainerCommand::Logs(arguments) => logs::run(context, &arguments),
         ContainerCommand::Pause(arguments) => pause::pause(context, &arguments),

@@ -1,3 +1,6 @@
+//! The log as docker users know it: written, turned, read and followed.
+#![allow(clippy::unwrap_used)]
+
 mod follow;
 mod format;
 mod options;

@@ -1,0 +1,356 @@
+//! The options of `run` and `create` beside docker's: what they come to (`Config`, `HostConfig`, the networks), what is said
+//! about wrong ones, and the `config.json` that a runtime gets.
+//!
+//! A line of the lists is a command line; behind `##` stands why ours differs from docker's. A line with such a reason must
+//! differ, so that no reason outlives its cause.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use cove_tests::clients::Cove;
+use cove_tests::{Cmd, Dockerd, Finished, Scratch, runc_program, runtime_program};
+use serde_json::{Value, json};
+
+const OPTIONS: &str = include_str!("container_options/options.txt");
+const SPECS: &str = include_str!("container_options/specs.txt");
+
+/// What the image `full` says.
+const FULL: [&str; 9] = [
+    "ENV PATH=/bin A=image",
+    "ENTRYPOINT [\"/entry\"]",
+    "CMD [\"serve\"]",
+    "EXPOSE 8000",
+    "VOLUME /data",
+    "LABEL image=yes own=0",
+    "USER alice",
+    "WORKDIR /srv",
+    "HEALTHCHECK --interval=5s CMD check",
+];
+
+/// A docker daemon with the images `plain`, which says nothing, and `full`, and files that options name.
+struct World {
+    dockerd: Dockerd,
+    files: Scratch,
+}
+
+impl World {
+    fn new(dockerd: Dockerd, files: Scratch) -> Self {
+        files.write("env", "A=1\n# c\n\n  B= two \nHOME\nNOPE_X\nC\n");
+        files.write("badenv", "A B=1\n");
+        files.write("badenv2", "=1\n");
+        files.write("lab", "x=1\ny\n  z = 2\n");
+        files.write("lab2", "x=1\ny\nz= 2\n");
+        files.write("sec.json", "{\"defaultAction\": \"SCMP_ACT_ALLOW\"}");
+        files.write("bad.json", "nojson");
+        let world = Self { dockerd, files };
+        let tar = world.files.join("root.tar");
+        Cmd::new("tar").arg("-cf").arg(&tar).arg("-C").arg(make_root(&world.files)).arg(".").ok();
+        let tar = tar.display().to_string();
+        world.docker(&["import", &tar, "plain"]).ok();
+        let changes = FULL.iter().flat_map(|change| ["--change", change]);
+        world.docker(&["import"].into_iter().chain(changes).chain([&*tar, "full"]).collect::<Vec<_>>()).ok();
+        world
+    }
+
+    fn docker(&self, words: &[&str]) -> Finished {
+        Cmd::new("docker").args(["--host", &self.dockerd.host()]).args(words).env("HOME", "/root").run()
+    }
+
+    fn inspect(&self, ids: &[String]) -> Vec<Value> {
+        let words: Vec<&str> = ["inspect"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+        serde_json::from_str(&self.docker(&words).ok()).unwrap()
+    }
+}
+
+/// A root with busybox, users and groups.
+fn make_root(files: &Scratch) -> PathBuf {
+    let root = files.folder("root");
+    for name in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
+        files.folder(&format!("root/{name}"));
+    }
+    std::fs::copy(Cmd::new("sh").args(["-c", "command -v busybox"]).ok(), root.join("bin/busybox")).unwrap();
+    for name in ["sh", "true", "id", "cat", "env", "hostname", "pwd", "mount", "touch", "ls"] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    files.write(
+        "root/etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:100::/home/bob:/bin/sh\n",
+    );
+    files.write("root/etc/group", "root:x:0:\nusers:x:100:\nalice:x:1000:\ndisk:x:6:alice\nweb:x:33:alice,bob\n");
+    root
+}
+
+/// A command line in words, and why it may differ. `F/` is the folder of files.
+fn read(line: &str, files: &Path) -> (Vec<String>, Option<String>) {
+    let (line, reason) =
+        line.split_once("  ## ").map_or((line, None), |(line, reason)| (line, Some(reason.to_owned())));
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    for letter in line.chars() {
+        match letter {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            ' ' if !quoted => words.extend(word.take()),
+            letter => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    let folder = format!("{}/", files.display());
+    (words.into_iter().map(|word| word.replace("F/", &folder)).collect(), reason)
+}
+
+/// Everything in which two values differ, with its place.
+fn differences(place: &str, docker: &Value, ours: &Value, found: &mut Vec<String>) {
+    match (docker, ours) {
+        (Value::Object(first), Value::Object(second)) => {
+            for key in first.keys().chain(second.keys()).collect::<BTreeSet<_>>() {
+                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(json!("absent"));
+                differences(&format!("{place}.{key}"), &of(first), &of(second), found);
+            }
+        }
+        _ if docker == ours => {}
+        _ => found.push(format!("{place}: docker {docker}, ours {ours}")),
+    }
+}
+
+/// Fails with all lines that differ without a reason, or do not differ though they have one.
+fn judge(lines: impl Iterator<Item = (String, Option<String>, Vec<String>)>) {
+    let mut wrong = Vec::new();
+    let mut number = 0;
+    for (line, reason, found) in lines {
+        number += 1;
+        match reason {
+            None if !found.is_empty() => wrong.push(format!("{line}\n    {}", found.join("\n    "))),
+            Some(reason) if found.is_empty() => {
+                wrong.push(format!("{line}\n    is as docker's now, without: {reason}"))
+            }
+            _ => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {number} lines:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn said(text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| line.replace("docker", "cove")).collect()
+}
+
+fn sorted(list: &mut Value) {
+    if let Value::Array(list) = list {
+        list.sort_by_key(ToString::to_string);
+    }
+}
+
+/// What a container came to, without what is docker's alone: the name of its runtime, and the order of variables, which its
+/// client leaves to chance.
+fn plain(mut config: Value, mut host: Value, networks: Value) -> Value {
+    sorted(&mut config["Env"]);
+    host["Runtime"] = Value::Null;
+    json!({"Config": config, "HostConfig": host, "Networks": networks})
+}
+
+#[test]
+fn options_come_to_what_docker_makes_of_them() {
+    let world = World::new(Dockerd::start(), Scratch::new("options"));
+    // Messages and what is sent are the client's; older ones say and send other things.
+    let client = world.docker(&["version", "--format", "{{.Client.Version}}"]).ok();
+    let major: u32 = client.split('.').next().unwrap().trim().parse().unwrap();
+    assert!(major >= 28, "docker's client is {client}, and the lists are those of 28: put a newer one into PATH");
+    let image: Value = serde_json::from_str(&world.docker(&["image", "inspect", "full"]).ok()).unwrap();
+    let image = image[0]["Config"].to_string();
+    let lines: Vec<_> = OPTIONS.lines().map(|line| (line, read(line, world.files.path()))).collect();
+    let forget_id = || drop(std::fs::remove_file(world.files.join("cid")));
+    let docker: Vec<Finished> = lines
+        .iter()
+        .map(|(_, (words, _))| {
+            world.docker(&["create"].into_iter().chain(words.iter().map(String::as_str)).collect::<Vec<_>>())
+        })
+        .collect();
+    forget_id();
+    let ids: Vec<String> =
+        docker.iter().filter(|made| made.succeeded()).map(|made| made.stdout.trim().to_owned()).collect();
+    let mut inspected = world.inspect(&ids).into_iter();
+    judge(lines.into_iter().zip(docker).map(|((line, (words, reason)), docker)| {
+        let image = if words.iter().any(|word| word == "full") { &image } else { "{}" };
+        let ours =
+            Cmd::new(Cove::program()).args(["__options", image, "create"]).args(&words).env("HOME", "/root").run();
+        let mut found = Vec::new();
+        if docker.code != ours.code {
+            found.push(format!("status: docker {:?}, ours {:?}", docker.code, ours.code));
+        }
+        if said(&docker.stderr) != said(&ours.stderr) {
+            found.push(format!("docker says {}\n    ours says {}", docker.stderr, ours.stderr));
+        }
+        if docker.succeeded() {
+            let mut docker = inspected.next().unwrap();
+            if ours.succeeded() {
+                let mut ours: Value = serde_json::from_str(&ours.stdout).unwrap();
+                // The name is the id's beginning, which the options do not know.
+                if ours["Config"]["Hostname"] == "" {
+                    ours["Config"]["Hostname"] = docker["Id"].as_str().unwrap()[..12].into();
+                }
+                let docker = plain(
+                    docker["Config"].take(),
+                    docker["HostConfig"].take(),
+                    docker["NetworkSettings"]["Networks"].take(),
+                );
+                let ours = plain(ours["Config"].take(), ours["HostConfig"].take(), ours["Networks"].take());
+                differences("", &docker, &ours, &mut found);
+            }
+        }
+        (line.to_owned(), reason, found)
+    }));
+}
+
+/// The `config.json` of a container that `docker inspect` or `__options` describes, by the builder of Cove.
+fn build_spec(asked: &Value) -> Finished {
+    let program = Cove::program().parent().unwrap().join("examples/spec");
+    Cmd::new(program).input(asked.to_string()).run()
+}
+
+/// A specification without what says nothing: docker's zeroes, its rule that forbids what is forbidden already, paths, and the
+/// order of what has none.
+fn comparable(mut spec: Value) -> Value {
+    for key in ["hooks", "ociVersion"] {
+        spec.as_object_mut().unwrap().remove(key);
+    }
+    spec["root"].as_object_mut().unwrap().remove("path");
+    for set in ["bounding", "effective", "permitted"] {
+        let sets = spec["process"]["capabilities"].as_object_mut().unwrap();
+        match sets.get_mut(set) {
+            Some(list) if list.as_array().is_some_and(|list| !list.is_empty()) => sorted(list),
+            _ => drop(sets.remove(set)),
+        }
+    }
+    let resources = spec["linux"]["resources"].as_object_mut().unwrap();
+    resources["devices"].as_array_mut().unwrap().retain(|rule| rule["allow"] != false || rule["minor"] != 229);
+    for (group, key, nothing) in
+        [("blockIO", "weight", json!(0)), ("cpu", "shares", json!(0)), ("memory", "disableOOMKiller", json!(false))]
+    {
+        if let Some(limits) = resources.get_mut(group).and_then(Value::as_object_mut) {
+            if limits.get(key) == Some(&nothing) {
+                limits.remove(key);
+            }
+            if limits.is_empty() {
+                resources.remove(group);
+            }
+        }
+    }
+    let files = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+    for mount in spec["mounts"].as_array_mut().unwrap() {
+        sorted(&mut mount["options"]);
+        let place = mount["destination"].as_str().unwrap().to_owned();
+        let shared = place == "/dev/shm"
+            && mount["type"] == "bind"
+            && mount["source"] != "/dev/shm"
+            && mount["source"] != "/usr";
+        if files.contains(&place.as_str()) || shared {
+            mount["source"] = "a file of the container".into();
+        }
+    }
+    for (list, key) in [("/mounts", "destination"), ("/linux/namespaces", "type"), ("/linux/devices", "path")] {
+        if let Some(list) = spec.pointer_mut(list) {
+            let entries = list.take().as_array().cloned().unwrap_or_default();
+            *list = entries.into_iter().map(|entry| (entry[key].as_str().unwrap().to_owned(), entry)).collect();
+        }
+    }
+    spec
+}
+
+#[test]
+fn the_runtime_gets_what_docker_s_runtime_gets() {
+    let files = Scratch::new("specs");
+    let seen = files.folder("seen");
+    let text = format!(
+        "#!/bin/sh\nfor word; do [ \"$before\" = --bundle ] && bundle=$word; before=$word; done\n[ -z \"$bundle\" ] || cp \"$bundle/config.json\" \"{}/$(basename \"$bundle\")\"\nexec {} \"$@\"\n",
+        seen.display(),
+        runc_program().display()
+    );
+    let copying = files.write("copying", text);
+    std::fs::set_permissions(&copying, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let world = World::new(Dockerd::with_runtime("copying", &copying), files);
+    judge(SPECS.lines().map(|line| {
+        let (words, reason) = read(line, world.files.path());
+        let network: &[&str] = if words.iter().any(|word| word == "--network") { &[] } else { &["--network", "none"] };
+        let words = ["create", "--runtime", "copying"]
+            .into_iter()
+            .chain(network.iter().copied())
+            .chain(words.iter().map(String::as_str));
+        let id = world.docker(&words.collect::<Vec<_>>()).ok().lines().last().unwrap().to_owned();
+        // Whether it runs is runc's affair: some limits are none on some machines.
+        world.docker(&["start", &id]);
+        let inspected = world.inspect(std::slice::from_ref(&id)).remove(0);
+        let docker =
+            std::fs::read_to_string(seen.join(&id)).unwrap_or_else(|error| panic!("{line}: no config.json: {error}"));
+        let docker: Value = serde_json::from_str(&docker).unwrap();
+        world.docker(&["rm", "--force", "--volumes", &id]);
+        let binds = inspected["Mounts"].as_array().unwrap().iter().filter(|mount| mount["Type"] != "tmpfs");
+        let shareable = inspected["HostConfig"]["IpcMode"] == "shareable";
+        let asked = json!({
+            "Config": inspected["Config"],
+            "HostConfig": inspected["HostConfig"],
+            "Root": world.files.join("root"),
+            "Binds": binds.collect::<Vec<_>>(),
+            "Files": "/files",
+            "Cgroup": docker["linux"]["cgroupsPath"],
+            "Shm": shareable.then_some("/shm"),
+            // Where docker's runtime gets none, ours must not get the default either.
+            "Profile": docker["linux"].get("seccomp").cloned().unwrap_or(json!({"defaultAction": "not wanted here"})),
+            // Those that this docker knows.
+            "Capabilities": 38,
+        });
+        let ours: Value = serde_json::from_str(&build_spec(&asked).ok()).unwrap();
+        let mut found = Vec::new();
+        differences("", &comparable(docker), &comparable(ours), &mut found);
+        (line.to_owned(), reason, found)
+    }));
+}
+
+/// Options, what runs, and what it prints.
+const RUNS: [(&str, &str, &str); 9] = [
+    ("", "id; pwd; hostname", "uid=0(root) gid=0(root) groups=0(root)\n/\nbox"),
+    ("-u alice -w /tmp", "id; pwd", "uid=1000(alice) gid=1000(alice) groups=6(disk),33(web),1000(alice)\n/tmp"),
+    ("-e A=b -e PATH", "echo $A $HOME; ls /dev/null", "b /root\n/dev/null"),
+    ("--read-only --tmpfs /tmp", "touch /x 2>/dev/null || echo no; touch /tmp/x && echo yes", "no\nyes"),
+    ("", "touch /proc/sys/kernel/domainname 2>/dev/null || echo no; ls /dev/loop0 2>/dev/null || echo no", "no\nno"),
+    ("--privileged", "touch /proc/sys/kernel/domainname && echo yes; ls /dev/tty0", "yes\n/dev/tty0"),
+    (
+        "--cap-drop ALL",
+        "cat /proc/self/status | while read a b; do [ $a != CapEff: ] || echo $b; done",
+        "0000000000000000",
+    ),
+    ("--shm-size 1m --ulimit nofile=64:128", "ulimit -n; ulimit -Hn", "64\n128"),
+    ("--device /dev/null:/dev/other:rw", "echo x > /dev/other && echo yes", "yes"),
+];
+
+#[test]
+fn the_launcher_runs_what_is_built() {
+    let files = Scratch::new("runs");
+    let root = make_root(&files);
+    files.folder("files");
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        files.write(&format!("files/{name}"), "");
+    }
+    for (at, (options, script, expected)) in RUNS.iter().enumerate() {
+        let words = options.split_whitespace().chain(["-h", "box", "--network", "none", "image", "sh", "-c", script]);
+        let asked = Cmd::new(Cove::program()).args(["__options", "{}", "create"]).args(words).ok();
+        let mut asked: Value = serde_json::from_str(&asked).unwrap();
+        asked["Root"] = json!(root);
+        asked["Files"] = json!(files.join("files"));
+        let name = format!("cove-options-{}-{at}", process::id());
+        asked["Cgroup"] = json!(format!("/{name}"));
+        asked["Capabilities"] = json!(41);
+        let bundle = files.folder(&format!("bundle-{at}"));
+        files.write(&format!("bundle-{at}/config.json"), build_spec(&asked).ok());
+        let run = Cmd::new(runtime_program())
+            .arg("--root")
+            .arg(files.folder("state"))
+            .args(["run", "--bundle"])
+            .arg(&bundle)
+            .arg(&name);
+        assert_eq!(run.ok().trim(), *expected, "{options}");
+    }
+}
