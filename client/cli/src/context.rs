@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cove_container::Containers;
+use cove_container::{Containers, Volumes};
 use cove_engine::{Places, Store};
 use cove_oci::{Reference, ReferenceDefaults};
 use cove_remote::{
@@ -62,6 +62,11 @@ impl Context {
     pub fn containers(&self) -> Containers {
         let places = self.places();
         Containers::new(&places.root, &places.run)
+    }
+
+    /// The volumes of this user.
+    pub fn volumes(&self) -> Volumes {
+        Volumes::new(&self.places().root)
     }
 
     /// What is configured of registries.

@@ -7,6 +7,7 @@ mod life;
 mod look;
 mod registry;
 mod system;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub use life::{
 pub use look::{Diff, Events, InspectContainers, InspectNetworks, ListNetworks, Logs, Port, Ps, Stats, Top};
 pub use registry::{InspectManifest, Login, Logout, ProgressStyle, Pull, Push, Search};
 pub use system::{Completion, DiskUsage, Info, Shell, SystemPrune, Version};
+pub use volume::{CreateVolume, InspectVolumes, ListVolumes, PruneVolumes, RemoveVolumes, VolumeCommand};
 
 /// Push, pull and keep images
 #[derive(Debug, Parser)]
@@ -134,6 +136,11 @@ pub enum Command {
     System {
         #[command(subcommand)]
         command: Option<SystemCommand>,
+    },
+    /// Manage volumes
+    Volume {
+        #[command(subcommand)]
+        command: Option<VolumeCommand>,
     },
     Completion(Completion),
     History(History),

@@ -21,6 +21,7 @@ mod save;
 mod search;
 mod tag;
 mod version;
+mod volume;
 
 use crate::arguments::{Command, Cove, ImageCommand, ManifestCommand, SystemCommand};
 use crate::context::Context;
@@ -68,6 +69,7 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
         Command::System { command } => command.map_or(Ok(()), |command| system(context, command)),
         Command::Tag(arguments) => tag::run(context, &arguments),
         Command::Version(arguments) => version::run(context, &arguments),
+        Command::Volume { command } => command.map_or(Ok(()), |command| volume::run(context, command)),
     }
 }
 
@@ -77,6 +79,7 @@ pub fn needs_store(cove: &Cove) -> bool {
         Some(Command::Container { command }) => command.is_some(),
         Some(Command::Image { command }) => command.is_some(),
         Some(Command::System { command }) => command.is_some(),
+        Some(Command::Volume { command }) => command.is_some(),
         Some(
             Command::Attach(_)
             | Command::Create(_)

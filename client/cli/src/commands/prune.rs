@@ -78,7 +78,7 @@ fn labels(conditions: Vec<(String, Option<String>)>) -> Vec<LabelFilter> {
 
 /// Asks whether to go on. Where nobody answers, the answer is no: then, as with docker, nothing is done and nothing
 /// has failed.
-fn confirmed(context: &Context, what: &str) -> Result<bool, Error> {
+pub(super) fn confirmed(context: &Context, what: &str) -> Result<bool, Error> {
     context.printer.text(&format!("{what}\nAre you sure you want to continue? [y/N] "))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
