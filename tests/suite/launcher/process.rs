@@ -240,3 +240,12 @@ fn seccomp_that_is_wrong_is_refused() {
         assert!(!refused.succeeded() && refused.stdout.is_empty(), "{wrong}: {refused}");
     }
 }
+
+#[test]
+fn a_capability_that_nobody_knows_is_passed_over() {
+    let runtime = OciRuntime::under_test();
+    let bundle = Bundle::script("grep CapEff /proc/self/status").capabilities(&["CAP_KILL", "CAP_FLY"]);
+    let ran = runtime.run(&bundle);
+    assert!(ran.succeeded() && ran.stdout.contains("0000000000000020"), "{ran}");
+    assert!(ran.stderr.contains("unknown") && ran.stderr.contains("CAP_FLY"), "it is said: {ran}");
+}
