@@ -231,7 +231,9 @@ fn signals_end_a_hook_that_hangs() {
     let runtime = OciRuntime::under_test();
     let folder = Scratch::new("hooks");
     let script = format!("echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000", folder.join("pid").display());
-    for kind in ["createRuntime", "createContainer", "startContainer"] {
+    // What runc's own init calls is not on the caller's terminal, and runc keeps the signal for the container.
+    let kinds = ["createRuntime", "createContainer", "startContainer"];
+    for kind in &kinds[..if runtime.is_runc() { 1 } else { 3 }] {
         let mount = folder.path().to_str().unwrap();
         let bundle = with_hook(Bundle::script("echo ran").mount(mount, "bind", mount, &["bind"]), kind, &script);
         bundle.write();
