@@ -59,6 +59,14 @@ impl Channel {
         send(&self.0, &bytes, &[])
     }
 
+    /// Lets the new process go on, wherever it is. That it has ended is no error here: it has said why, which is heard next.
+    pub(crate) fn let_go_on(&self) -> io::Result<()> {
+        match self.send(&Message::Go) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+            sent => sent,
+        }
+    }
+
     /// Waits so long at most; whether the other end has said something or is gone.
     pub(crate) fn is_ready_within(&self, time: Duration) -> bool {
         let time = Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: i64::from(time.subsec_nanos()) };

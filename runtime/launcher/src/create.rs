@@ -280,7 +280,7 @@ fn make_in(
     fail_point("clone")?;
     if beside {
         make_cgroups(&record)?;
-        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+        ours.let_go_on().map_err(Error::system("reach the container's process"))?;
     }
     record.creating = false;
     record.init = ProcessId::of(pid).map_err(Error::system("look at the container's process"))?;
@@ -293,7 +293,7 @@ fn make_in(
         user_namespace::write_maps(pid, &uids, &gids)?;
     }
     if new_user_namespace || namespaces.joined(LinuxNamespaceType::User).is_some() {
-        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+        ours.let_go_on().map_err(Error::system("reach the container's process"))?;
     }
     // Where nothing of ours must come before the program, it does not wait for us: that would cost it a wake-up.
     let goes_on = start == Start::AtOnce
@@ -302,7 +302,7 @@ fn make_in(
         && options.pidfd_socket.is_none()
         && !filter.as_ref().is_some_and(Filter::notifies);
     if goes_on {
-        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+        ours.let_go_on().map_err(Error::system("reach the container's process"))?;
     }
     accompany(&ours, config, &record, &mut made.hooked)?;
     made.folder.write(&record)?;
@@ -406,7 +406,7 @@ fn accompany(channel: &Channel, config: &Config, record: &Record, hooked: &mut O
                         hooks::call(hooks, &state).map_err(Failure::init)?;
                     }
                 }
-                channel.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+                channel.let_go_on().map_err(Error::system("reach the container's process"))?;
             }
             Some(Message::Notifications(file)) => notify::pass_on(&file, config, record)?,
             Some(Message::Ready) => return Ok(()),

@@ -130,7 +130,7 @@ pub fn exec(root: &RootFolder, container: &Container, options: &ExecOptions) -> 
     if let Some(socket) = &pidfd_socket {
         send(socket, PIDFD, &[handle.as_fd()]).map_err(Error::system("pass on a descriptor of the process"))?;
     }
-    let told = if goes_on { ours.send(&Message::Go).map_err(Error::system("reach the process")) } else { Ok(()) };
+    let told = if goes_on { ours.let_go_on().map_err(Error::system("reach the process")) } else { Ok(()) };
     let added = told.and_then(|()| accompany(&ours, container, options, pid, goes_on));
     if let Err(error) = added {
         let _ = rustix::process::pidfd_send_signal(&handle, Signal::KILL);
@@ -182,7 +182,7 @@ fn clone_into(joining: Joining<'_>, channel: &Channel) -> Result<(Pid, OwnedFd),
     if all.contains(ThreadNameSpaceType::USER) {
         return match clone_through(channel, joining.channel, 0, || joining.enter(all))? {
             Clone::Parent(pid, process) => {
-                channel.send(&Message::Go).map_err(Error::system("reach the process"))?;
+                channel.let_go_on().map_err(Error::system("reach the process"))?;
                 Ok((pid, process))
             }
             Clone::Child => joining.become_process(None),
