@@ -71,6 +71,12 @@ pub enum Error {
     /// A container's folder, or its monitor.
     #[error("Error response from daemon: {0}")]
     Container(#[from] cove_container::Error),
+    /// The files of a container cannot be mounted or opened.
+    #[error("Error response from daemon: cannot open the files of the container: {0}")]
+    Files(rustix::io::Errno),
+    /// A file of ours, in docker's words.
+    #[error("{0}")]
+    Local(String),
     /// A container's monitor refuses something.
     #[error("Error response from daemon: {0}")]
     Refused(String),

@@ -95,8 +95,12 @@ pub enum Command {
     Run(Run),
     Ps(Ps),
     Attach(Attach),
+    Commit(Commit),
+    Cp(Copy),
     Create(Create),
+    Diff(Diff),
     Exec(Exec),
+    Export(Export),
     Kill(Kill),
     Logs(Logs),
     Pause(Pause),
@@ -149,8 +153,12 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum ContainerCommand {
     Attach(Attach),
+    Commit(Commit),
+    Cp(Copy),
     Create(Create),
+    Diff(Diff),
     Exec(Exec),
+    Export(Export),
     Kill(Kill),
     Logs(Logs),
     #[command(visible_aliases = ["list", "ps"])]
