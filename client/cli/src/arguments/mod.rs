@@ -164,6 +164,7 @@ pub enum ContainerCommand {
     #[command(visible_aliases = ["list", "ps"])]
     Ls(Ps),
     Pause(Pause),
+    Prune(PruneContainers),
     Rename(Rename),
     Restart(Restart),
     #[command(visible_alias = "remove")]

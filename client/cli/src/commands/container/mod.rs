@@ -10,6 +10,7 @@ pub mod kill;
 pub mod list;
 pub mod logs;
 pub mod pause;
+pub mod prune;
 pub mod remove;
 pub mod rename;
 pub mod run;
@@ -37,6 +38,7 @@ pub fn run_command(context: &Context, command: ContainerCommand) -> Result<(), E
         ContainerCommand::Kill(arguments) => kill::run(context, &arguments),
         ContainerCommand::Logs(arguments) => logs::run(context, &arguments),
         ContainerCommand::Pause(arguments) => pause::pause(context, &arguments),
+        ContainerCommand::Prune(arguments) => prune::run(context, &arguments),
         ContainerCommand::Ls(arguments) => list::run(context, &arguments),
         ContainerCommand::Rename(arguments) => rename::run(context, &arguments),
         ContainerCommand::Restart(arguments) => stop::restart(context, &arguments),
