@@ -242,9 +242,19 @@ impl Error {
             {
                 None
             }
+            Error::Store(error) if is_broken_pipe(error) => None,
             error => Some(chain(error)),
         }
     }
+}
+
+/// The same of an archive of a container's files.
+fn is_broken_pipe(error: &cove_engine::Error) -> bool {
+    use cove_engine::copy::CopyError;
+    let (cove_engine::Error::Snapshot(error) | cove_engine::Error::Copy(CopyError::Tree(error))) = error else {
+        return false;
+    };
+    matches!(error, cove_engine::SnapshotError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn removal_advice(status: cove_container::Status) -> &'static str {
