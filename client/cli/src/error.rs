@@ -121,6 +121,9 @@ pub enum Error {
     /// Who a process is to run as, or what it is to be.
     #[error("Error response from daemon: {0}")]
     Spec(#[from] cove_container::spec::SpecError),
+    /// Volumes, and what else a container mounts.
+    #[error("Error response from daemon: {0}")]
+    Volumes(#[from] cove_container::volumes::Error),
     /// The log of a container.
     #[error("Error response from daemon: {0}")]
     Log(#[from] cove_container::log::LogError),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::netlink::Socket;
 use crate::record::{self, Lock};
-use crate::{Error, firewall, ranges};
+use crate::{Error, ranges};
 
 /// The interface of the default bridge. Other networks will have names made from their ids.
 const DEFAULT_INTERFACE: &str = "cove0";
@@ -127,21 +126,17 @@ impl Network {
     }
 }
 
-/// All networks of one store, in the network namespace in which it is first used.
-///
-/// It keeps its socket to the packet filter open: the kernel lets whoever closes one wait for all that was lately
-/// removed from the filter, by anybody (10 ms). So a process keeps one of these, and lets it go last of all.
-#[derive(Debug)]
+/// All networks of one store, in the network namespace of the thread that uses it.
+#[derive(Debug, Clone)]
 pub struct Networks {
     root: PathBuf,
     run: PathBuf,
-    filter: OnceLock<Mutex<Socket>>,
 }
 
 impl Networks {
     /// Those of the store with these folders: `/var/lib/cove` and `/run/cove`, for instance.
     pub fn of(root: &Path, run: &Path) -> Self {
-        Networks { root: root.join("networks"), run: run.join("networks"), filter: OnceLock::new() }
+        Networks { root: root.join("networks"), run: run.join("networks") }
     }
 
     /// All networks, by name. `bridge`, `host` and `none` are always there.
@@ -242,18 +237,6 @@ impl Networks {
             fs_err::create_dir_all(&folder)?;
         }
         Ok(folder)
-    }
-
-    /// The socket to the packet filter. It is taken before the lock, never behind it.
-    pub(crate) fn filter(&self) -> Result<MutexGuard<'_, Socket>, Error> {
-        let socket = match self.filter.get() {
-            Some(socket) => socket,
-            None => {
-                let socket = firewall::open()?;
-                self.filter.get_or_init(|| Mutex::new(socket))
-            }
-        };
-        Ok(socket.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until nobody else changes networks of this store.

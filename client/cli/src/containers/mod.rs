@@ -10,5 +10,5 @@ mod terminal;
 pub use create::create;
 pub use detach_keys::DetachKeys;
 pub use files::{Access, Files, made, snapshot_options};
-pub use monitor::{ask, put_right, runtime_of, start};
+pub use monitor::{ask, is_ours, put_right, runtime_of, start};
 pub use session::{Outcome, Session};

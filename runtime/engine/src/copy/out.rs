@@ -9,7 +9,7 @@ use std::path::Path;
 use super::path::Wanted;
 use super::stat::PathStat;
 use super::{CopyError, failed};
-use crate::snapshot::{Emitter, Mounts, walk};
+use crate::snapshot::{Emitter, Mounts, is_kernel, walk};
 
 /// Writes what is at a path of a container as an archive, as docker does: names begin with the last name of the path, `.`
 /// if that ends in `/.`. A link at the end of the path is copied itself, unless a slash follows or `follow_link` is set,
@@ -50,6 +50,11 @@ fn write(
     if node.is_folder() {
         let prefix = if base == b"/" { b"/".to_vec() } else { [base, b"/"].concat() };
         emitter.node(&node, &prefix)?;
+        // Docker has nothing mounted there while it copies.
+        if is_kernel(&node) {
+            emitter.finish()?;
+            return Ok(stat);
+        }
         let folder = node.folder().map_err(|error| failed("open the folder", &wanted.path, error))?;
         let inside = wanted.path.strip_prefix(b"/").unwrap_or_default();
         walk(&mut emitter, folder.as_fd(), inside, &prefix, Mounts::Follow)?;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::netlink::{Answer, Batch, Socket};
+use crate::nftables::Transaction;
 use crate::{Connected, Endpoint, Held, Networks, PublishedPort, Request, new_namespace};
 
 /// How long an answer may take. Nothing is measured with it: it ends what would never come.
@@ -51,6 +53,16 @@ pub(super) fn run(line: &str) -> String {
     let output = Command::new(words[0]).args(&words[1..]).output().unwrap_or_else(|error| panic!("{line}: {error}"));
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What this thread's packet filter answers to one message.
+pub(super) fn answer(batch: &mut Batch) -> Answer {
+    Socket::netfilter().unwrap().ask(batch).unwrap().pop().unwrap()
+}
+
+/// Changes this thread's packet filter.
+pub(super) fn commit(transaction: Transaction) {
+    Socket::netfilter().unwrap().commit(&mut transaction.finish()).unwrap();
 }
 
 impl Lab {

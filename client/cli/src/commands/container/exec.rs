@@ -15,7 +15,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use serde::Deserialize;
 
 use crate::arguments::Exec;
-use crate::containers::runtime_of;
+use crate::containers::{is_ours, runtime_of};
 use crate::context::Context;
 use crate::error::Error;
 use crate::options;
@@ -94,6 +94,9 @@ fn call(container: &Container, record: &Record, arguments: &Exec, process: &Proc
     let path = |file: &File| format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
     let runtime = runtime_of(&record.host_config.runtime)?;
     let mut command = Command::new(&runtime);
+    if is_ours(&record.host_config.runtime) {
+        command.arg("--quiet");
+    }
     command.arg("--root").arg(container.run_folder().join("runtime"));
     command.arg("--log").arg(path(&log)).args(["--log-format", "json", "exec", "--process"]).arg(path(&described));
     if arguments.detach {
