@@ -77,9 +77,6 @@ pub enum Error {
     /// A file of ours, in docker's words.
     #[error("{0}")]
     Local(String),
-    /// Volumes.
-    #[error("Error response from daemon: {0}")]
-    Volume(#[from] cove_container::volumes::Error),
     /// A container's monitor refuses something.
     #[error("Error response from daemon: {0}")]
     Refused(String),

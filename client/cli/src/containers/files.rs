@@ -4,13 +4,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cove_container::config::MountKind;
-use cove_container::{Container, Operation, Overlay, Record, State, Status, Upper};
+use cove_container::{Container, Operation, Overlay, Record, State, Status, Upper, Volumes, attach};
 use cove_engine::unpack::OverlayXattr;
 use cove_engine::{RootBefore, SnapshotOptions};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
+use crate::context::Context;
 use crate::error::Error;
 
 /// How often a container may end or start while its files are being opened.
@@ -19,10 +20,10 @@ const TRIES: u32 = 100;
 /// What is to be done with the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// They are only looked at.
+    /// Its own files are looked at: what is mounted in it does not matter.
     Read,
-    /// They are changed.
-    Write,
+    /// They are copied, volumes included.
+    Copy,
 }
 
 /// The tree that a container sees. As long as this lives the container is neither started nor removed.
@@ -34,7 +35,7 @@ pub struct Files {
 
 impl Files {
     /// Opens the tree: that of its process, volumes included, or what lies on the disk if there is none.
-    pub fn open(container: &Container, record: &Record, access: Access) -> Result<Self, Error> {
+    pub fn open(context: &Context, container: &Container, record: &Record, access: Access) -> Result<Self, Error> {
         let mut tries = 0;
         loop {
             let lock = container.lock_shared()?;
@@ -59,7 +60,7 @@ impl Files {
                     if live_root(container, &container.state()?.0).is_some() {
                         continue;
                     }
-                    let root = mount(container, record).map_err(Error::Files)?;
+                    let root = mount(context, container, record)?;
                     return Ok(Self { root, _lock: lock });
                 }
             };
@@ -102,12 +103,19 @@ fn look(container: &Container, record: &Record) -> Result<OwnedFd, Errno> {
     overlay.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
 
-fn mount(container: &Container, record: &Record) -> Result<OwnedFd, Errno> {
+fn mount(context: &Context, container: &Container, record: &Record) -> Result<OwnedFd, Error> {
     let (changes, work) = (container.changes(), container.work());
     // What is volatile could not be mounted again by a start.
     let upper = Upper { changes: &changes, work: &work, volatile: false };
     let overlay = Overlay { lower: &record.layers, upper: Some(upper), user_attributes: record.user_attributes };
-    overlay.mount(MountAttrFlags::empty())
+    let mount = overlay.mount(MountAttrFlags::empty()).map_err(Error::Files)?;
+    let binds = Volumes::new(&context.places().root).binds(&record.mounts)?;
+    if binds.is_empty() {
+        return Ok(mount);
+    }
+    let at = container.run_folder().join("rootfs");
+    let _ = std::fs::create_dir(&at);
+    attach(mount.as_fd(), &at, &binds).map_err(Error::Files)
 }
 
 /// How a container's layers are to be read.

@@ -49,7 +49,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
 
 fn out(context: &Context, arguments: &Copy, name: &str, path: &Path) -> Result<(), Error> {
     let container = super::find(context, name)?;
-    let files = Files::open(&container, &container.record()?, Access::Read)?;
+    let files = Files::open(context, &container, &container.record()?, Access::Copy)?;
     let inside = |error| in_container(error, name);
     let (root, follow) = (files.root(), arguments.follow_link);
     let found = match stat(root, path) {
@@ -108,7 +108,7 @@ fn into(context: &Context, arguments: &Copy, name: &str, path: &Path) -> Result<
     let host = host_root()?;
     let looked =
         source.as_deref().map(|source| local_source(host.as_fd(), source, arguments.follow_link)).transpose()?;
-    let files = Files::open(&container, &record, Access::Write)?;
+    let files = Files::open(context, &container, &record, Access::Copy)?;
     let root = files.root();
     let mut there = path.to_owned();
     let mut found = stat(root, &there).ok();
@@ -120,9 +120,7 @@ fn into(context: &Context, arguments: &Copy, name: &str, path: &Path) -> Result<
         let text = "must be a directory or a regular file: got a device";
         return Err(Error::Local(format!("destination \"{name}:{}\" {text}", path.display())));
     }
-    if record.host_config.readonly_rootfs && rustix::fs::fstatvfs(root).is_ok_and(|found| !is_read_only(&found)) {
-        return Err(Error::Refused("container rootfs is marked read-only".to_owned()));
-    }
+    refuse_read_only(&record, &there)?;
     let options = into_options(owner(arguments, &record, root)?);
     let is_folder = found.as_ref().map(PathStat::is_folder);
     let size = match (&source, &looked) {
@@ -327,8 +325,17 @@ fn is_device(found: &PathStat) -> bool {
     matches!(FileType::from_raw_mode(found.mode), FileType::BlockDevice | FileType::CharacterDevice)
 }
 
-fn is_read_only(found: &rustix::fs::StatVfs) -> bool {
-    found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY)
+/// Docker's check, by the letter of the path; the kernel has its own while the container runs.
+fn refuse_read_only(record: &Record, path: &Path) -> Result<(), Error> {
+    let path = PathBuf::from(OsString::from_vec(clean(path.as_os_str().as_bytes())));
+    let around = record.mounts.iter().filter(|mount| path.starts_with(&mount.destination));
+    match around.max_by_key(|mount| Path::new(&mount.destination).components().count()) {
+        Some(mount) if !mount.writable => Err(Error::Refused("mounted volume is marked read-only".to_owned())),
+        None if record.host_config.readonly_rootfs => {
+            Err(Error::Refused("container rootfs is marked read-only".to_owned()))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Docker's check of where to copy on the host.

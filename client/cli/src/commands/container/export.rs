@@ -14,7 +14,7 @@ pub fn run(context: &Context, arguments: &Export) -> Result<(), Error> {
         return Err(Error::Options("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
     }
     let container = super::find(context, &arguments.container)?;
-    let files = Files::open(&container, &container.record()?, Access::Read)?;
+    let files = Files::open(context, &container, &container.record()?, Access::Read)?;
     let store = context.store()?;
     match &arguments.output {
         Some(path) => into_file(path, |out| Ok(store.export(files.root(), out)?)),
