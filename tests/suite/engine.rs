@@ -3,6 +3,10 @@
 
 #[path = "engine/attached.rs"]
 mod attached;
+#[path = "engine/files.rs"]
+mod files;
+#[path = "engine/images.rs"]
+mod images;
 #[path = "engine/life.rs"]
 mod life;
 #[path = "engine/monitors.rs"]

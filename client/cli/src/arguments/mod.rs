@@ -97,8 +97,12 @@ pub enum Command {
     Run(Run),
     Ps(Ps),
     Attach(Attach),
+    Commit(Commit),
+    Cp(Copy),
     Create(Create),
+    Diff(Diff),
     Exec(Exec),
+    Export(Export),
     Kill(Kill),
     Logs(Logs),
     Pause(Pause),
@@ -156,13 +160,18 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum ContainerCommand {
     Attach(Attach),
+    Commit(Commit),
+    Cp(Copy),
     Create(Create),
+    Diff(Diff),
     Exec(Exec),
+    Export(Export),
     Kill(Kill),
     Logs(Logs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(Ps),
     Pause(Pause),
+    Prune(PruneContainers),
     Rename(Rename),
     Restart(Restart),
     #[command(visible_alias = "remove")]

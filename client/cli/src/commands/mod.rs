@@ -36,8 +36,12 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
         Command::Completion(arguments) => completion::run(context, &arguments),
         Command::Container { command } => command.map_or(Ok(()), |command| container::run_command(context, command)),
         Command::Attach(arguments) => container::attach::run(context, &arguments),
+        Command::Commit(arguments) => container::commit::run(context, &arguments),
+        Command::Cp(arguments) => container::copy::run(context, &arguments),
         Command::Create(arguments) => container::run::create(context, &arguments),
+        Command::Diff(arguments) => container::diff::run(context, &arguments),
         Command::Exec(arguments) => container::exec::run(context, &arguments),
+        Command::Export(arguments) => container::export::run(context, &arguments),
         Command::Kill(arguments) => container::kill::run(context, &arguments),
         Command::Logs(arguments) => container::logs::run(context, &arguments),
         Command::Pause(arguments) => container::pause::pause(context, &arguments),
@@ -82,8 +86,12 @@ pub fn needs_store(cove: &Cove) -> bool {
         Some(Command::Volume { command }) => command.is_some(),
         Some(
             Command::Attach(_)
+            | Command::Commit(_)
+            | Command::Cp(_)
             | Command::Create(_)
+            | Command::Diff(_)
             | Command::Exec(_)
+            | Command::Export(_)
             | Command::History(_)
             | Command::Kill(_)
             | Command::Logs(_)
@@ -126,7 +134,14 @@ pub fn unpacks(cove: &Cove) -> bool {
         matches!(command, ImageCommand::Pull(_) | ImageCommand::Load(_) | ImageCommand::Import(_))
     };
     match &cove.command {
-        Some(Command::Create(_) | Command::Run(_) | Command::Pull(_) | Command::Load(_) | Command::Import(_)) => true,
+        Some(
+            Command::Commit(_)
+            | Command::Create(_)
+            | Command::Run(_)
+            | Command::Pull(_)
+            | Command::Load(_)
+            | Command::Import(_),
+        ) => true,
         Some(Command::Image { command }) => command.as_ref().is_some_and(below),
         _ => false,
     }

@@ -2,11 +2,13 @@
 
 mod create;
 mod detach_keys;
+mod files;
 mod monitor;
 mod session;
 mod terminal;
 
 pub use create::create;
 pub use detach_keys::DetachKeys;
+pub use files::{Access, Files, made, snapshot_options};
 pub use monitor::{ask, is_ours, put_right, runtime_of, start};
 pub use session::{Outcome, Session};

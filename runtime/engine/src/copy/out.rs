@@ -1,5 +1,6 @@
 //! Out of a container.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -20,11 +21,32 @@ pub fn archive_out(
     follow_link: bool,
     out: impl Write,
 ) -> Result<PathStat, CopyError> {
+    write(root, path, follow_link, None, out)
+}
+
+/// The same under another name, which takes the place of the last one of the path.
+pub fn archive_out_as(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    follow_link: bool,
+    name: &OsStr,
+    out: impl Write,
+) -> Result<PathStat, CopyError> {
+    write(root, path, follow_link, Some(name.as_bytes()), out)
+}
+
+fn write(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    follow_link: bool,
+    name: Option<&[u8]>,
+    out: impl Write,
+) -> Result<PathStat, CopyError> {
     let wanted = Wanted::new(path.as_os_str().as_bytes());
     let node = wanted.find(root, follow_link)?;
     let stat = PathStat::of(root, &wanted, &node)?;
     let mut emitter = Emitter::new(out, None, false);
-    let base = wanted.base();
+    let base = name.unwrap_or_else(|| wanted.base());
     if node.is_folder() {
         let prefix = if base == b"/" { b"/".to_vec() } else { [base, b"/"].concat() };
         emitter.node(&node, &prefix)?;

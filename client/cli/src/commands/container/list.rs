@@ -154,7 +154,7 @@ impl Listed {
 }
 
 /// Bytes of the files below a folder.
-fn disk_usage(folder: &std::path::Path) -> u64 {
+pub(super) fn disk_usage(folder: &std::path::Path) -> u64 {
     let mut folders = vec![folder.to_owned()];
     let mut bytes = 0;
     while let Some(folder) = folders.pop() {

@@ -1,11 +1,16 @@
 //! Commands on containers, one file each.
 
 pub mod attach;
+pub mod commit;
+pub mod copy;
+pub mod diff;
 pub mod exec;
+pub mod export;
 pub mod kill;
 pub mod list;
 pub mod logs;
 pub mod pause;
+pub mod prune;
 pub mod remove;
 pub mod rename;
 pub mod run;
@@ -24,11 +29,16 @@ use crate::error::Error;
 pub fn run_command(context: &Context, command: ContainerCommand) -> Result<(), Error> {
     match command {
         ContainerCommand::Attach(arguments) => attach::run(context, &arguments),
+        ContainerCommand::Commit(arguments) => commit::run(context, &arguments),
+        ContainerCommand::Cp(arguments) => copy::run(context, &arguments),
         ContainerCommand::Create(arguments) => run::create(context, &arguments),
+        ContainerCommand::Diff(arguments) => diff::run(context, &arguments),
         ContainerCommand::Exec(arguments) => exec::run(context, &arguments),
+        ContainerCommand::Export(arguments) => export::run(context, &arguments),
         ContainerCommand::Kill(arguments) => kill::run(context, &arguments),
         ContainerCommand::Logs(arguments) => logs::run(context, &arguments),
         ContainerCommand::Pause(arguments) => pause::pause(context, &arguments),
+        ContainerCommand::Prune(arguments) => prune::run(context, &arguments),
         ContainerCommand::Ls(arguments) => list::run(context, &arguments),
         ContainerCommand::Rename(arguments) => rename::run(context, &arguments),
         ContainerCommand::Restart(arguments) => stop::restart(context, &arguments),
