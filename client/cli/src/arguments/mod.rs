@@ -96,16 +96,21 @@ pub enum Command {
     Ps(Ps),
     Attach(Attach),
     Create(Create),
+    Events(Events),
     Exec(Exec),
     Kill(Kill),
     Logs(Logs),
     Pause(Pause),
+    Port(Port),
     Rename(Rename),
     Restart(Restart),
     Rm(RemoveContainers),
     Start(Start),
+    Stats(Stats),
     Stop(Stop),
+    Top(Top),
     Unpause(Unpause),
+    Update(Update),
     Wait(Wait),
     /// Manage containers
     Container {
@@ -124,6 +129,11 @@ pub enum Command {
     Image {
         #[command(subcommand)]
         command: Option<ImageCommand>,
+    },
+    /// Manage networks
+    Network {
+        #[command(subcommand)]
+        command: Option<NetworkCommand>,
     },
     /// Manage image manifests and manifest lists
     Manifest {
@@ -151,19 +161,24 @@ pub enum ContainerCommand {
     Attach(Attach),
     Create(Create),
     Exec(Exec),
+    Inspect(InspectContainers),
     Kill(Kill),
     Logs(Logs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(Ps),
     Pause(Pause),
+    Port(Port),
     Rename(Rename),
     Restart(Restart),
     #[command(visible_alias = "remove")]
     Rm(RemoveContainers),
     Run(Run),
     Start(Start),
+    Stats(Stats),
     Stop(Stop),
+    Top(Top),
     Unpause(Unpause),
+    Update(Update),
     Wait(Wait),
 }
 
@@ -188,6 +203,14 @@ pub enum ImageCommand {
     Unmount(Unmount),
 }
 
+/// `cove network …`
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    Inspect(InspectNetworks),
+    #[command(visible_alias = "list")]
+    Ls(ListNetworks),
+}
+
 /// `cove manifest …`
 #[derive(Debug, Subcommand)]
 pub enum ManifestCommand {
@@ -198,6 +221,7 @@ pub enum ManifestCommand {
 #[derive(Debug, Subcommand)]
 pub enum SystemCommand {
     Df(DiskUsage),
+    Events(Events),
     Info(Info),
     Prune(SystemPrune),
 }

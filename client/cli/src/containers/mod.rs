@@ -1,12 +1,14 @@
 //! What commands on containers share: starting a monitor, speaking with it, and putting right what a dead one has left.
 
 mod create;
+mod described;
 mod detach_keys;
 mod monitor;
 mod session;
 mod terminal;
 
 pub use create::create;
+pub use described::{Described, described, disk_usage};
 pub use detach_keys::DetachKeys;
 pub use monitor::{ask, put_right, runtime_of, start};
 pub use session::{Outcome, Session};
