@@ -130,6 +130,17 @@ pub enum Error {
     /// A signal that is none.
     #[error("invalid signal: {0}: write a name such as TERM, or a number")]
     Signal(String),
+    /// `port` of what is no port.
+    #[error("invalid port ({0}): write a number, then `/tcp` or `/udp` if you like")]
+    PortNumber(String),
+    /// `port` of a port that nobody outside can reach.
+    #[error("Error: No public port '{port}' published for {container}")]
+    NoPublicPort {
+        /// As the user wrote it.
+        port: String,
+        /// As the user named it.
+        container: String,
+    },
     /// A container that runs is to be removed, in docker's words.
     #[error(
         "Error response from daemon: cannot remove container \"/{name}\": container is {status}: {}",

@@ -56,11 +56,23 @@ impl List {
         full_width: bool,
         rows: &[Row],
     ) -> Result<(), FormatError> {
+        Ok(printer.text(&self.render(printer, format, only, full_width, rows)?)?)
+    }
+
+    /// What [`List::print`] would print.
+    pub fn render(
+        &self,
+        printer: &Printer,
+        format: Option<&str>,
+        only: Option<&'static str>,
+        full_width: bool,
+        rows: &[Row],
+    ) -> Result<String, FormatError> {
         let format = format.map(str::trim).filter(|format| !format.is_empty()).unwrap_or("table");
         let width = printer.width().filter(|_| !full_width);
         match (format.strip_prefix("table"), only) {
-            (Some(""), Some(only)) => self.lines(printer, &format!("{{{{.{only}}}}}"), rows),
-            (Some(""), None) => Ok(printer.text(&self.usual_table(rows).render(width))?),
+            (Some(""), Some(only)) => lines(&format!("{{{{.{only}}}}}"), rows),
+            (Some(""), None) => Ok(self.usual_table(rows).render(width)),
             (Some(template), _) => {
                 let template = Template::parse(template.trim_matches(' '))?;
                 let titles = self.columns.iter().map(|column| (column.name.to_owned(), Json::from(column.title)));
@@ -69,21 +81,11 @@ impl List {
                 for row in rows {
                     table.text(&template.execute(&value(row)?)?);
                 }
-                Ok(printer.text(&table.render(width))?)
+                Ok(table.render(width))
             }
-            (None, _) if format == "json" => self.lines(printer, "{{json .}}", rows),
-            (None, _) => self.lines(printer, format, rows),
+            (None, _) if format == "json" => lines("{{json .}}", rows),
+            (None, _) => lines(format, rows),
         }
-    }
-
-    fn lines(&self, printer: &Printer, template: &str, rows: &[Row]) -> Result<(), FormatError> {
-        let template = Template::parse(template)?;
-        let mut out = String::new();
-        for row in rows {
-            out.push_str(&template.execute(&value(row)?)?);
-            out.push('\n');
-        }
-        Ok(printer.text(&out)?)
     }
 
     fn usual_table(&self, rows: &[Row]) -> Table {
@@ -106,6 +108,16 @@ impl List {
         }
         table
     }
+}
+
+fn lines(template: &str, rows: &[Row]) -> Result<String, FormatError> {
+    let template = Template::parse(template)?;
+    let mut out = String::new();
+    for row in rows {
+        out.push_str(&template.execute(&value(row)?)?);
+        out.push('\n');
+    }
+    Ok(out)
 }
 
 fn value(row: &Row) -> Result<Value, TemplateError> {

@@ -10,6 +10,7 @@ mod containers;
 pub mod copying;
 mod delete;
 mod error;
+pub mod events;
 mod file;
 mod id;
 mod lock;

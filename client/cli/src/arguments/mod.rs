@@ -101,17 +101,22 @@ pub enum Command {
     Cp(Copy),
     Create(Create),
     Diff(Diff),
+    Events(Events),
     Exec(Exec),
     Export(Export),
     Kill(Kill),
     Logs(Logs),
     Pause(Pause),
+    Port(Port),
     Rename(Rename),
     Restart(Restart),
     Rm(RemoveContainers),
     Start(Start),
+    Stats(Stats),
     Stop(Stop),
+    Top(Top),
     Unpause(Unpause),
+    Update(Update),
     Wait(Wait),
     /// Manage containers
     Container {
@@ -130,6 +135,11 @@ pub enum Command {
     Image {
         #[command(subcommand)]
         command: Option<ImageCommand>,
+    },
+    /// Manage networks
+    Network {
+        #[command(subcommand)]
+        command: Option<NetworkCommand>,
     },
     /// Manage image manifests and manifest lists
     Manifest {
@@ -166,20 +176,25 @@ pub enum ContainerCommand {
     Diff(Diff),
     Exec(Exec),
     Export(Export),
+    Inspect(InspectContainers),
     Kill(Kill),
     Logs(Logs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(Ps),
     Pause(Pause),
     Prune(PruneContainers),
+    Port(Port),
     Rename(Rename),
     Restart(Restart),
     #[command(visible_alias = "remove")]
     Rm(RemoveContainers),
     Run(Run),
     Start(Start),
+    Stats(Stats),
     Stop(Stop),
+    Top(Top),
     Unpause(Unpause),
+    Update(Update),
     Wait(Wait),
 }
 
@@ -204,6 +219,14 @@ pub enum ImageCommand {
     Unmount(Unmount),
 }
 
+/// `cove network …`
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    Inspect(InspectNetworks),
+    #[command(visible_alias = "list")]
+    Ls(ListNetworks),
+}
+
 /// `cove manifest …`
 #[derive(Debug, Subcommand)]
 pub enum ManifestCommand {
@@ -214,6 +237,7 @@ pub enum ManifestCommand {
 #[derive(Debug, Subcommand)]
 pub enum SystemCommand {
     Df(DiskUsage),
+    Events(Events),
     Info(Info),
     Prune(SystemPrune),
 }

@@ -3,6 +3,7 @@
 mod completion;
 mod container;
 mod disk_usage;
+mod events;
 mod history;
 mod images;
 mod import;
@@ -13,6 +14,7 @@ mod login;
 mod logout;
 mod manifest;
 mod mount;
+mod network;
 mod prune;
 pub mod pull;
 mod push;
@@ -40,19 +42,24 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
         Command::Cp(arguments) => container::copy::run(context, &arguments),
         Command::Create(arguments) => container::run::create(context, &arguments),
         Command::Diff(arguments) => container::diff::run(context, &arguments),
+        Command::Events(arguments) => events::run(context, &arguments),
         Command::Exec(arguments) => container::exec::run(context, &arguments),
         Command::Export(arguments) => container::export::run(context, &arguments),
         Command::Kill(arguments) => container::kill::run(context, &arguments),
         Command::Logs(arguments) => container::logs::run(context, &arguments),
         Command::Pause(arguments) => container::pause::pause(context, &arguments),
+        Command::Port(arguments) => container::port::run(context, &arguments),
         Command::Ps(arguments) => container::list::run(context, &arguments),
         Command::Rename(arguments) => container::rename::run(context, &arguments),
         Command::Restart(arguments) => container::stop::restart(context, &arguments),
         Command::Rm(arguments) => container::remove::run(context, &arguments),
         Command::Run(arguments) => container::run::run(context, &arguments),
         Command::Start(arguments) => container::start::run(context, &arguments),
+        Command::Stats(arguments) => container::stats::run(context, &arguments),
         Command::Stop(arguments) => container::stop::run(context, &arguments),
+        Command::Top(arguments) => container::top::run(context, &arguments),
         Command::Unpause(arguments) => container::pause::unpause(context, &arguments),
+        Command::Update(arguments) => container::update::run(context, &arguments),
         Command::Wait(arguments) => container::wait::run(context, &arguments),
         Command::History(arguments) => history::run(context, &arguments),
         Command::Image { command } => command.map_or(Ok(()), |command| image(context, command)),
@@ -65,6 +72,7 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
         Command::Logout(arguments) => logout::run(context, &arguments),
         Command::Manifest { command: Some(ManifestCommand::Inspect(arguments)) } => manifest::run(context, &arguments),
         Command::Manifest { command: None } => Ok(()),
+        Command::Network { command } => command.map_or(Ok(()), |command| network::run_command(context, command)),
         Command::Pull(arguments) => pull::run(context, &arguments),
         Command::Push(arguments) => push::run(context, &arguments),
         Command::Rmi(arguments) => remove::run(context, &arguments),
@@ -82,6 +90,7 @@ pub fn needs_store(cove: &Cove) -> bool {
     match &cove.command {
         Some(Command::Container { command }) => command.is_some(),
         Some(Command::Image { command }) => command.is_some(),
+        Some(Command::Network { command }) => command.is_some(),
         Some(Command::System { command }) => command.is_some(),
         Some(Command::Volume { command }) => command.is_some(),
         Some(
@@ -90,19 +99,24 @@ pub fn needs_store(cove: &Cove) -> bool {
             | Command::Cp(_)
             | Command::Create(_)
             | Command::Diff(_)
+            | Command::Events(_)
             | Command::Exec(_)
             | Command::Export(_)
             | Command::History(_)
             | Command::Kill(_)
             | Command::Logs(_)
             | Command::Pause(_)
+            | Command::Port(_)
             | Command::Ps(_)
             | Command::Rename(_)
             | Command::Restart(_)
             | Command::Rm(_)
             | Command::Start(_)
+            | Command::Stats(_)
             | Command::Stop(_)
+            | Command::Top(_)
             | Command::Unpause(_)
+            | Command::Update(_)
             | Command::Wait(_)
             | Command::Images(_)
             | Command::Import(_)
@@ -168,6 +182,7 @@ fn image(context: &Context, command: ImageCommand) -> Result<(), Error> {
 fn system(context: &Context, command: SystemCommand) -> Result<(), Error> {
     match command {
         SystemCommand::Df(arguments) => disk_usage::run(context, &arguments),
+        SystemCommand::Events(arguments) => events::run(context, &arguments),
         SystemCommand::Info(arguments) => info::run(context, &arguments),
         SystemCommand::Prune(arguments) => prune::run_system(context, &arguments),
     }

@@ -1,6 +1,7 @@
 //! What commands on containers share: starting a monitor, speaking with it, and putting right what a dead one has left.
 
 mod create;
+mod described;
 mod detach_keys;
 mod files;
 mod monitor;
@@ -8,6 +9,7 @@ mod session;
 mod terminal;
 
 pub use create::create;
+pub use described::{Described, described, disk_usage};
 pub use detach_keys::DetachKeys;
 pub use files::{Access, Files, made, snapshot_options};
 pub use monitor::{ask, is_ours, put_right, runtime_of, start};

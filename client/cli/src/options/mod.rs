@@ -21,7 +21,7 @@ pub use environment::of_options as environment_lines;
 pub use error::{OptionError, ValueError};
 pub use network::NetworkAsked;
 #[allow(unused_imports)] // until `run` and `create` are wired in
-pub use request::{Pull, Requested, request};
+pub use request::{Pull, Requested, request, restart_policy};
 pub use values::Attached;
 
 #[cfg(test)]

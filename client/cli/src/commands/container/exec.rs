@@ -130,17 +130,12 @@ fn finished(status: ExitStatus, log: &str) -> Result<(), Error> {
         return Ok(());
     }
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let refusal = lines.filter(|line| line.level == "error" || line.level == "fatal").last();
+    let refusal = lines.rev().find(|line| line.level == "error" || line.level == "fatal");
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     let Some(refusal) = refusal else { return Err(Error::Ended { text: String::new(), status: code }) };
     let says = |words: &str| refusal.msg.contains(words);
-    let status = if says("executable file not found") || says("no such file or directory") {
-        NOT_FOUND
-    } else if says("permission denied") || says("is a directory") {
-        NOT_ALLOWED
-    } else {
-        NOT_ALLOWED
-    };
+    let is_missing = says("executable file not found") || says("no such file or directory");
+    let status = if is_missing { NOT_FOUND } else { NOT_ALLOWED };
     Err(Error::Ended { text: format!("OCI runtime exec failed: {}", refusal.msg), status })
 }
 

@@ -9,7 +9,7 @@ use cove_network::{Binding, Endpoint, Networks};
 use time::OffsetDateTime;
 
 use crate::arguments::Ps;
-use crate::containers::put_right;
+use crate::containers::{disk_usage, put_right};
 use crate::context::Context;
 use crate::error::Error;
 use crate::filter::{Filter, FilterError};
@@ -151,22 +151,6 @@ impl Listed {
     fn size(&self) -> String {
         human_size(disk_usage(&self.container.changes()))
     }
-}
-
-/// Bytes of the files below a folder.
-pub(super) fn disk_usage(folder: &std::path::Path) -> u64 {
-    let mut folders = vec![folder.to_owned()];
-    let mut bytes = 0;
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(found) if found.is_dir() => folders.push(entry.path()),
-                Ok(found) if found.is_file() => bytes += found.len(),
-                _ => {}
-            }
-        }
-    }
-    bytes
 }
 
 /// As docker shortens: the last character that is shown stands for the rest.

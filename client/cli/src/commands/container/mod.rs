@@ -10,12 +10,16 @@ pub mod kill;
 pub mod list;
 pub mod logs;
 pub mod pause;
+pub mod port;
 pub mod prune;
 pub mod remove;
 pub mod rename;
 pub mod run;
 pub mod start;
+pub mod stats;
 pub mod stop;
+pub mod top;
+pub mod update;
 pub mod wait;
 
 use cove_container::Container;
@@ -39,14 +43,19 @@ pub fn run_command(context: &Context, command: ContainerCommand) -> Result<(), E
         ContainerCommand::Logs(arguments) => logs::run(context, &arguments),
         ContainerCommand::Pause(arguments) => pause::pause(context, &arguments),
         ContainerCommand::Prune(arguments) => prune::run(context, &arguments),
+        ContainerCommand::Inspect(arguments) => crate::commands::inspect::run_containers(context, &arguments),
+        ContainerCommand::Port(arguments) => port::run(context, &arguments),
         ContainerCommand::Ls(arguments) => list::run(context, &arguments),
         ContainerCommand::Rename(arguments) => rename::run(context, &arguments),
         ContainerCommand::Restart(arguments) => stop::restart(context, &arguments),
         ContainerCommand::Rm(arguments) => remove::run(context, &arguments),
         ContainerCommand::Run(arguments) => run::run(context, &arguments),
         ContainerCommand::Start(arguments) => start::run(context, &arguments),
+        ContainerCommand::Stats(arguments) => stats::run(context, &arguments),
         ContainerCommand::Stop(arguments) => stop::run(context, &arguments),
+        ContainerCommand::Top(arguments) => top::run(context, &arguments),
         ContainerCommand::Unpause(arguments) => pause::unpause(context, &arguments),
+        ContainerCommand::Update(arguments) => update::run(context, &arguments),
         ContainerCommand::Wait(arguments) => wait::run(context, &arguments),
     }
 }

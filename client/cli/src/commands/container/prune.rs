@@ -3,9 +3,9 @@
 use cove_container::{Container, Record, Status};
 use time::OffsetDateTime;
 
-use super::list::disk_usage;
 use crate::arguments::PruneContainers;
 use crate::commands::prune::confirmed;
+use crate::containers::disk_usage;
 use crate::context::Context;
 use crate::error::Error;
 use crate::filter::{Filter, FilterError};
