@@ -71,9 +71,6 @@ pub enum Error {
     /// A container's folder, or its monitor.
     #[error("Error response from daemon: {0}")]
     Container(#[from] cove_container::Error),
-    /// A volume or a mount.
-    #[error("Error response from daemon: {0}")]
-    Volume(#[from] cove_container::volumes::Error),
     /// A container's monitor refuses something.
     #[error("Error response from daemon: {0}")]
     Refused(String),
