@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cove_container::Containers;
+use cove_container::events::{Event, Events};
 use cove_engine::{Places, Store};
 use cove_oci::{Reference, ReferenceDefaults};
 use cove_remote::{
@@ -62,6 +63,16 @@ impl Context {
     pub fn containers(&self) -> Containers {
         let places = self.places();
         Containers::new(&places.root, &places.run)
+    }
+
+    /// What has happened.
+    pub fn events(&self) -> Events {
+        Events::new(&self.places().run)
+    }
+
+    /// Writes down what has happened.
+    pub fn tell(&self, event: &Event) {
+        self.events().tell(event);
     }
 
     /// What is configured of registries.

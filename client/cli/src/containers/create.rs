@@ -4,6 +4,7 @@ use std::io::Write;
 
 use cove_container::check::Kernel;
 use cove_container::config::NetworkMode;
+use cove_container::events::Event;
 use cove_container::{Container, ContainerId, Record, RootFolder};
 use cove_engine::{Found, Image, Store};
 use time::OffsetDateTime;
@@ -51,6 +52,7 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
     };
     let container = context.containers().create(record)?;
     let record = container.record()?;
+    context.tell(&Event::of_container(&record, "create", &[]));
     if let Some(id_file) = id_file {
         id_file.write(&record.id)?;
     }

@@ -1,5 +1,6 @@
 //! `cove rm`
 
+use cove_container::events::Event;
 use cove_container::protocol::{Message, Stop};
 use cove_container::{Container, Status};
 
@@ -26,8 +27,12 @@ pub(super) fn remove(context: &Context, container: &Container, force: bool) -> R
         let status = state.status;
         match status {
             Status::Created | Status::Exited | Status::Dead | Status::Removing => {
+                let record = container.record();
                 let removed = context.containers().remove(container);
                 drop(lock);
+                if let (Ok(record), Ok(())) = (record, &removed) {
+                    context.tell(&Event::of_container(&record, "destroy", &[]));
+                }
                 return Ok(removed?);
             }
             Status::Running | Status::Paused | Status::Restarting if !force => {

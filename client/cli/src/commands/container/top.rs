@@ -72,7 +72,8 @@ fn table(lines: &[Vec<String>]) -> String {
     const LEAST: usize = 20;
     const PADDING: usize = 3;
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let length = move |column: usize| lines.iter().filter_map(move |line| line.get(column)).map(|cell| cell.chars().count());
+    let length =
+        move |column: usize| lines.iter().filter_map(move |line| line.get(column)).map(|cell| cell.chars().count());
     let widths: Vec<usize> =
         (0..columns).map(|column| LEAST.max(length(column).max().unwrap_or(0) + PADDING)).collect();
     let mut text = String::new();
