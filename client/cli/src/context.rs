@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cove_container::events::{Event, Events};
 use cove_container::{Containers, Volumes};
 use cove_engine::{Places, Store};
 use cove_oci::{Reference, ReferenceDefaults};
@@ -67,6 +68,16 @@ impl Context {
     /// The volumes of this user.
     pub fn volumes(&self) -> Volumes {
         Volumes::new(&self.places().root)
+    }
+
+    /// What has happened.
+    pub fn events(&self) -> Events {
+        Events::new(&self.places().run)
+    }
+
+    /// Writes down what has happened.
+    pub fn tell(&self, event: &Event) {
+        self.events().tell(event);
     }
 
     /// What is configured of registries.

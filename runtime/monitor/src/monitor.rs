@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cove_container::events::{Event, Events};
 use cove_container::log::{Log, Stream};
 use cove_container::protocol::{Connection, Ended, MAX_CONTENT, Message, Refusal, Stop};
 use cove_container::{Alive, Container, Containers, Durability, Record, State, Status, Volumes, boot_id};
@@ -33,6 +34,7 @@ pub(crate) struct Monitor {
     signals: Signals,
     clients: Vec<Client>,
     log: Option<Log>,
+    events: Events,
     setup: Setup,
     phase: Phase,
     restarts: Restarts,
@@ -97,6 +99,7 @@ impl Monitor {
             signals,
             clients: Vec::new(),
             log,
+            events: Events::new(places.run),
             setup,
             phase: Phase::Over,
             restarts: Restarts::default(),
@@ -148,7 +151,13 @@ impl Monitor {
             return Err(error);
         }
         self.phase = Phase::Running(Running { started, since: Instant::now(), kill_at: None });
+        self.tell("start", &[]);
         Ok(())
+    }
+
+    /// Writes down what has happened, for `events`.
+    fn tell(&self, action: &str, more: &[(&str, &str)]) {
+        self.events.tell(&Event::of_container(&self.record, action, more));
     }
 
     /// Waits for something and deals with it.
@@ -357,6 +366,10 @@ impl Monitor {
             finished_at: Some(OffsetDateTime::now_utc()),
             ..self.state.clone()
         };
+        if oom_killed {
+            self.tell("oom", &[]);
+        }
+        self.tell("die", &[("exitCode", &code.to_string())]);
         let delay = if self.ends_for_good {
             None
         } else {
@@ -403,9 +416,9 @@ impl Monitor {
             self.setup.unmount();
             // Whoever hears that it could not be started holds the lock until then.
             let lock = if refusal.is_some() { Ok(None) } else { self.container.lock_exclusive().map(Some) };
-            if lock.is_ok() {
-                let containers = Containers::new(root, run);
-                let _ = containers.remove(&self.container);
+            let containers = Containers::new(root, run);
+            if lock.is_ok() && containers.remove(&self.container).is_ok() {
+                self.tell("destroy", &[]);
                 // As `rm -v`: what cannot be removed is for `volume prune`.
                 let _ = Volumes::new(root).remove_anonymous(&self.record, &containers);
             }
@@ -517,6 +530,7 @@ impl Monitor {
         if let Phase::Running(running) = &self.phase {
             // It is our child: until we have collected it the number is its own.
             let _ = rustix::process::kill_process(running.started.pid, signal);
+            self.tell("kill", &[("signal", &signal.as_raw().to_string())]);
         }
     }
 
@@ -525,7 +539,9 @@ impl Monitor {
         self.ends_for_good = true;
         match &mut self.phase {
             Phase::Running(running) => {
-                running.kill_at = stop.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
+                // Behind SIGKILL another one changes nothing, but would be told of.
+                let seconds = stop.seconds.filter(|_| stop.signal != libc::SIGKILL);
+                running.kill_at = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
                 if let Some(signal) = cove_launcher::signal(&stop.signal.to_string()) {
                     self.kill(signal);
                 }
@@ -574,6 +590,7 @@ impl Monitor {
             (true, false) => self.setup.pause()?,
             (false, true) => self.setup.resume()?,
         }
+        self.tell(if pause { "pause" } else { "unpause" }, &[]);
         self.state.status = if pause { Status::Paused } else { Status::Running };
         Ok(self.container.write_state(&self.state, Durability::Passing)?)
     }

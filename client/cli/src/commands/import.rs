@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
+use cove_container::events::Event;
 use cove_engine::{ImportOptions, Store};
 use cove_oci::{Digest, Platform, Reference};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -31,6 +32,7 @@ pub fn run(context: &Context, arguments: &Import) -> Result<(), Error> {
         }
         _ => store.import(open(&arguments.file)?, options)?,
     };
+    context.tell(&Event::of_image("import", &id.to_string(), &id.to_string()));
     Ok(context.printer.line(id.to_string())?)
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use cove_container::events::Event;
 use cove_engine::Loaded;
 use fs_err as fs;
 
@@ -29,6 +30,11 @@ pub fn run(context: &Context, arguments: &Load) -> Result<(), Error> {
     let loaded = store.load(input, arguments.platform.as_ref(), &reporter)?;
     reporter.finish();
     for image in loaded {
+        let id = match &image {
+            Loaded::Named(name) => store.find(&name.to_string(), &defaults)?.image.id().to_string(),
+            Loaded::Id(id) => id.to_string(),
+        };
+        context.tell(&Event::of_image("load", &id, &id));
         context.printer.line(match image {
             Loaded::Named(name) => format!("Loaded image: {}", familiar(&name, &defaults)),
             Loaded::Id(id) => format!("Loaded image ID: {id}"),

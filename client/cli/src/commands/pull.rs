@@ -1,5 +1,6 @@
 //! `cove pull`
 
+use cove_container::events::Event;
 use cove_engine::{ReceiveOptions, Store};
 use cove_oci::{Digest, ManifestReference, Platform, Reference};
 use cove_remote::{Access, Client};
@@ -117,6 +118,7 @@ async fn pull(
     if !arguments.quiet {
         printer.line(format!("Digest: {}", copied.root.digest))?;
     }
+    context.tell(&Event::of_image("pull", &reference.familiar(), &reference.familiar_repository()));
     warn_of_platform(context, arguments, store, reference);
     let was_stored = copied.blobs.values().any(|placed| matches!(placed, Placed::Stored(_)));
     Ok(!copied.was_up_to_date() && (was_stored || before != known_as(context, store, reference)))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cove_container::events::Event;
 use cove_engine::{Found, Image, Store};
 use cove_oci::{Codec, Reference};
 use cove_remote::{Access, Client};
@@ -37,6 +38,7 @@ pub fn run(context: &Context, arguments: &Push) -> Result<(), Error> {
     context.network(async {
         for (image, name) in &images {
             push(context, arguments, &store, &client, image, name).await?;
+            context.tell(&Event::of_image("push", &name.familiar(), &name.familiar_repository()));
         }
         if arguments.quiet {
             let named = if arguments.all_tags { reference.clone() } else { reference.clone().or_latest() };

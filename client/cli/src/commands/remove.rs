@@ -1,5 +1,6 @@
 //! `cove rmi`
 
+use cove_container::events::Event;
 use cove_engine::{RemoveOptions, Removed};
 use cove_oci::ReferenceDefaults;
 
@@ -17,6 +18,7 @@ pub fn run(context: &Context, arguments: &Remove) -> Result<(), Error> {
     let options = RemoveOptions { force: arguments.force };
     let mut failures = Vec::new();
     for name in &arguments.images {
+        let id = store.find(name, &defaults).map(|found| found.image.id().clone());
         let removed = match &arguments.platform {
             Some(platform) => store.remove_platform(name, platform, &defaults, options),
             None => store.remove(name, &defaults, options),
@@ -28,6 +30,16 @@ pub fn run(context: &Context, arguments: &Remove) -> Result<(), Error> {
                     Removed::Untagged(name) => (false, familiar(name, &defaults)),
                     Removed::Deleted(_) => (true, String::new()),
                 });
+                // Layers go as well, but are nothing that docker speaks of.
+                let is_told = |one: &&Removed| match one {
+                    Removed::Untagged(_) => true,
+                    Removed::Deleted(digest) => id.as_ref().is_ok_and(|id| id == digest),
+                };
+                for one in removed.iter().filter(is_told) {
+                    let action = if matches!(one, Removed::Untagged(_)) { "untag" } else { "delete" };
+                    let id = id.as_ref().map_or_else(|_| name.clone(), ToString::to_string);
+                    context.tell(&Event::of_image(action, &id, &id));
+                }
                 removed.iter().try_for_each(|removed| context.printer.line(line(removed, &defaults)))?;
             }
             Err(error) => failures.push(Error::from(error)),

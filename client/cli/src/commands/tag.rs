@@ -1,5 +1,6 @@
 //! `cove tag`
 
+use cove_container::events::Event;
 use cove_oci::Reference;
 
 use crate::arguments::TagImage;
@@ -13,9 +14,12 @@ pub fn run(context: &Context, arguments: &TagImage) -> Result<(), Error> {
         .map_err(|source| Error::Target { text: arguments.target.clone(), source })?;
     let store = context.store()?;
     let found = store.find(&arguments.source, &defaults)?;
+    let target = target.or_latest();
     match &found.reference {
         // All that the name stands for gets the other one too.
-        Some(name) => Ok(store.tag_as(name, &target.or_latest())?),
-        None => Ok(store.tag(&found.image, &target.or_latest())?),
+        Some(name) => store.tag_as(name, &target)?,
+        None => store.tag(&found.image, &target)?,
     }
+    context.tell(&Event::of_image("tag", found.image.id().as_str(), &target.familiar()));
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use cove_container::check::Kernel;
 use cove_container::config::NetworkMode;
+use cove_container::events::Event;
 use cove_container::{Container, ContainerId, Record, RootFolder, Volumes};
 use cove_engine::{Found, Image, Store};
 use time::OffsetDateTime;
@@ -59,6 +60,7 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
         let _ = context.containers().remove(&container);
         return Err(error.into());
     }
+    context.tell(&Event::of_container(&record, "create", &[]));
     if let Some(id_file) = id_file {
         id_file.write(&record.id)?;
     }

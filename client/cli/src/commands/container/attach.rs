@@ -1,5 +1,6 @@
 //! `cove attach`
 
+use cove_container::events::Event;
 use cove_container::protocol::{Attach, Connection, Message};
 use cove_container::{Container, Status};
 
@@ -21,7 +22,7 @@ pub fn run(context: &Context, arguments: &arguments::Attach) -> Result<(), Error
 }
 
 pub(super) fn attach(
-    _context: &Context,
+    context: &Context,
     container: &Container,
     attach: Attach,
     sig_proxy: bool,
@@ -36,7 +37,8 @@ pub(super) fn attach(
             return refused("You cannot attach to a stopped container, start it first");
         }
     }
-    let terminal = container.record()?.config.tty;
+    let record = container.record()?;
+    let terminal = record.config.tty;
     let session = Session {
         attach: Session::wanted(attach, terminal),
         terminal,
@@ -47,6 +49,7 @@ pub(super) fn attach(
     let Some(connection) = Connection::to(&container.socket()).map_err(Error::Io)? else {
         return refused("You cannot attach to a stopped container, start it first");
     };
+    context.tell(&Event::of_container(&record, "attach", &[]));
     connection.send(&Message::Attach(session.attach)).map_err(Error::Io)?;
     finished(session.run(&connection, || {})?)
 }

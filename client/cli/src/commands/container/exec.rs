@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use cove_container::check::{bounding_set, granted_capabilities, security};
+use cove_container::events::Event;
 use cove_container::spec::{Capabilities, Process, Rlimit, environment, identity};
-use cove_container::{Container, Record, Status};
+use cove_container::{Container, ContainerId, Record, Status};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use serde::Deserialize;
 
@@ -42,7 +43,23 @@ pub fn run(context: &Context, arguments: &Exec) -> Result<(), Error> {
     };
     let record = container.record()?;
     let process = process(arguments, command, &record, pid)?;
-    call(&container, &record, arguments, &process)
+    // Docker's words are one text: the program, a space, its arguments.
+    let (program, rest) = command.split_first().map_or(("", &[][..]), |(program, rest)| (program.as_str(), rest));
+    let words = format!("{program} {}", rest.join(" "));
+    let id = ContainerId::random().map_err(Error::Io)?;
+    let tell = |action: &str, more: &[(&str, &str)]| {
+        let more = [&[("execID", id.as_str())], more].concat();
+        context.tell(&Event::of_container(&record, action, &more));
+    };
+    tell(&format!("exec_create: {words}"), &[]);
+    tell(&format!("exec_start: {words}"), &[]);
+    let ended = call(&container, &record, arguments, &process);
+    // Of one in the background nobody sees the end.
+    if !arguments.detach {
+        let status = ended.as_ref().map_or_else(Error::status, |()| 0);
+        tell("exec_die", &[("exitCode", &status.to_string())]);
+    }
+    ended
 }
 
 fn process(arguments: &Exec, command: &[String], record: &Record, pid: i32) -> Result<Process, Error> {

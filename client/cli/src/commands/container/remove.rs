@@ -1,5 +1,6 @@
 //! `cove rm`
 
+use cove_container::events::Event;
 use cove_container::protocol::{Message, Stop};
 use cove_container::{Container, Record, Status, Volumes};
 
@@ -40,10 +41,9 @@ pub(super) fn remove(context: &Context, container: &Container, options: Options)
                 let containers = context.containers();
                 containers.remove(container)?;
                 drop(lock);
-                return match record {
-                    Ok(record) => let_go(context, &record, options),
-                    Err(_) => Ok(()),
-                };
+                let Ok(record) = record else { return Ok(()) };
+                context.tell(&Event::of_container(&record, "destroy", &[]));
+                return let_go(context, &record, options);
             }
             Status::Running | Status::Paused | Status::Restarting if !options.force => {
                 return Err(Error::InUse { name: container.id().to_string(), status });

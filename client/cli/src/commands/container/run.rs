@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use cove_container::Record;
+use cove_container::events::Event;
 use cove_container::protocol::Attach;
 
 use crate::arguments::{Create, Run};
@@ -34,6 +35,9 @@ pub fn run(context: &Context, arguments: &Run) -> Result<(), Error> {
         detach_keys,
         detached,
     };
+    if !detached {
+        context.tell(&Event::of_container(&record, "attach", &[]));
+    }
     let wanted = (!detached).then_some(session.attach);
     let connection = containers::start(context, &container, wanted).map_err(not_run)?;
     let mut lock = Some(lock);

@@ -1,5 +1,6 @@
 //! `cove start`
 
+use cove_container::events::Event;
 use cove_container::protocol::{Attach, MAX_CONTENT, Message};
 use cove_container::{Container, Status};
 
@@ -18,7 +19,8 @@ pub fn run(context: &Context, arguments: &Start) -> Result<(), Error> {
         return Err(Error::Options("you cannot start and attach multiple containers at once"));
     };
     let container = super::find(context, name)?;
-    let config = container.record()?.config;
+    let record = container.record()?;
+    let config = &record.config;
     let attach = Attach {
         stdin: arguments.interactive && config.open_stdin,
         stdout: true,
@@ -43,6 +45,7 @@ pub fn run(context: &Context, arguments: &Start) -> Result<(), Error> {
         detach_keys: keys.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?,
         detached: false,
     };
+    context.tell(&Event::of_container(&record, "attach", &[]));
     let mut lock = Some(container.lock_exclusive()?);
     let connection = containers::start(context, &container, Some(session.attach))?;
     finished(session.run(&connection, || drop(lock.take()))?)

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use cove_container::check::{Kernel, check_limits};
 use cove_container::config::{HostConfig, RestartCondition};
+use cove_container::events::Event;
 use cove_container::protocol::Message;
 use cove_container::{Container, Record};
 
@@ -25,6 +26,7 @@ pub fn run(context: &Context, arguments: &Update) -> Result<(), Error> {
         for warning in update(container, arguments)? {
             context.printer.note(format!("WARNING: {warning}"));
         }
+        context.tell(&Event::of_container(&container.record()?, "update", &[]));
         Ok(())
     })
 }
