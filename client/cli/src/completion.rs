@@ -21,9 +21,21 @@ pub fn image_names(begun: &OsStr) -> Vec<CompletionCandidate> {
     names.into_iter().filter(|name| name.starts_with(&*begun)).map(CompletionCandidate::new).collect()
 }
 
-fn names() -> Option<Vec<String>> {
+/// Names of volumes that begin like this.
+pub fn volume_names(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let begun = begun.to_string_lossy();
+    let volumes = bare().volumes().all().map(|(volumes, _)| volumes).unwrap_or_default();
+    let names = volumes.iter().map(|volume| volume.name().to_owned());
+    names.filter(|name| name.starts_with(&*begun)).map(CompletionCandidate::new).collect()
+}
+
+fn bare() -> Context {
     let environment = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(Into::into);
-    let context = Context::bare(environment("COVE_ROOT"), environment("COVE_RUN"));
+    Context::bare(environment("COVE_ROOT"), environment("COVE_RUN"))
+}
+
+fn names() -> Option<Vec<String>> {
+    let context = bare();
     let defaults = context.defaults().unwrap_or_default();
     let images = context.store_if_there().ok()??.images().ok()?;
     let mut names: Vec<String> =

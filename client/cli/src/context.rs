@@ -4,8 +4,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cove_container::Containers;
 use cove_container::events::{Event, Events};
+use cove_container::{Containers, Volumes};
 use cove_engine::{Places, Store};
 use cove_oci::{Reference, ReferenceDefaults};
 use cove_remote::{
@@ -73,6 +73,11 @@ impl Context {
     /// Writes down what has happened.
     pub fn tell(&self, event: &Event) {
         self.events().tell(event);
+    }
+
+    /// The volumes of this user.
+    pub fn volumes(&self) -> Volumes {
+        Volumes::new(&self.places().root)
     }
 
     /// What is configured of registries.

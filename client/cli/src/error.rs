@@ -71,6 +71,15 @@ pub enum Error {
     /// A container's folder, or its monitor.
     #[error("Error response from daemon: {0}")]
     Container(#[from] cove_container::Error),
+    /// A volume or a mount.
+    #[error("Error response from daemon: {0}")]
+    Volume(#[from] cove_container::volumes::Error),
+    /// The files of a container cannot be mounted or opened.
+    #[error("Error response from daemon: cannot open the files of the container: {0}")]
+    Files(rustix::io::Errno),
+    /// A file of ours, in docker's words.
+    #[error("{0}")]
+    Local(String),
     /// A container's monitor refuses something.
     #[error("Error response from daemon: {0}")]
     Refused(String),
@@ -244,9 +253,19 @@ impl Error {
             {
                 None
             }
+            Error::Store(error) if is_broken_pipe(error) => None,
             error => Some(chain(error)),
         }
     }
+}
+
+/// The same of an archive of a container's files.
+fn is_broken_pipe(error: &cove_engine::Error) -> bool {
+    use cove_engine::copy::CopyError;
+    let (cove_engine::Error::Snapshot(error) | cove_engine::Error::Copy(CopyError::Tree(error))) = error else {
+        return false;
+    };
+    matches!(error, cove_engine::SnapshotError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn removal_advice(status: cove_container::Status) -> &'static str {

@@ -93,6 +93,8 @@ fn aliases(path: &[String]) -> Vec<String> {
         ["images"] | ["image", "ls"] => &["cove image ls", "cove image list", "cove images"],
         ["rmi"] | ["image", "rm"] => &["cove image rm", "cove image remove", "cove rmi"],
         ["info"] | ["system", "info"] => &["cove system info", "cove info"],
+        ["volume", "ls"] => &["cove volume ls", "cove volume list"],
+        ["volume", "rm"] => &["cove volume rm", "cove volume remove"],
         ["image", "unmount"] => &["cove image unmount", "cove image umount"],
         [name @ ("history" | "import" | "load" | "pull" | "push" | "save" | "tag")]
         | ["image", name @ ("history" | "import" | "load" | "pull" | "push" | "save" | "tag")] => {

@@ -35,6 +35,7 @@ Options:
   --log-format FORMAT  text or json [default: text]
   --systemd-cgroup     Ask systemd for cgroups; cgroupsPath is SLICE:PREFIX:NAME then
   --debug              Log more
+  --quiet              Say nothing on standard error of what the log file has
   --help, --version";
 
 /// Options of all commands.
@@ -44,6 +45,7 @@ pub(crate) struct Global {
     pub(crate) log: Option<PathBuf>,
     pub(crate) json: bool,
     pub(crate) debug: bool,
+    pub(crate) quiet: bool,
     pub(crate) systemd_cgroup: bool,
 }
 
@@ -51,8 +53,14 @@ impl Global {
     /// The options, and the command that follows them.
     pub(crate) fn parse(parser: &mut Parser) -> Result<(Self, String), lexopt::Error> {
         let mut root = None;
-        let mut global =
-            Self { root: RootFolder::at(PathBuf::new()), log: None, json: false, debug: false, systemd_cgroup: false };
+        let mut global = Self {
+            root: RootFolder::at(PathBuf::new()),
+            log: None,
+            json: false,
+            debug: false,
+            quiet: false,
+            systemd_cgroup: false,
+        };
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("root") => root = Some(PathBuf::from(parser.value()?)),
@@ -65,6 +73,8 @@ impl Global {
                     _ => return Err("--log-format is text or json".into()),
                 },
                 Arg::Long("debug") => global.debug = true,
+                // `cove` reads the log and says it in its own words; stderr is the container's.
+                Arg::Long("quiet") => global.quiet = true,
                 Arg::Long("systemd-cgroup") => global.systemd_cgroup = true,
                 // Callers give it to every runtime: what an ordinary user cannot do is found out, not told.
                 Arg::Long("rootless") => drop(parser.value()?),

@@ -16,6 +16,7 @@ pub(crate) struct Log {
     file: Option<File>,
     json: bool,
     debug: bool,
+    quiet: bool,
 }
 
 /// A line, as logrus writes it: podman, containerd and dockerd read it.
@@ -29,12 +30,14 @@ struct Line<'a> {
 impl Log {
     pub(crate) fn open(global: &Global) -> io::Result<Self> {
         let file = global.log.as_ref().map(|path| OpenOptions::new().append(true).create(true).open(path));
-        Ok(Self { file: file.transpose()?, json: global.json, debug: global.debug })
+        Ok(Self { file: file.transpose()?, json: global.json, debug: global.debug, quiet: global.quiet })
     }
 
     /// Why the command fails.
     pub(crate) fn error(&self, text: &str) {
-        output::error(text);
+        if self.file.is_none() || !self.quiet {
+            output::error(text);
+        }
         self.write("error", text);
     }
 

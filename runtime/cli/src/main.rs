@@ -5,6 +5,7 @@
 mod arena;
 mod arguments;
 mod commands;
+mod init;
 mod log;
 mod output;
 
@@ -35,6 +36,10 @@ impl<E: std::fmt::Display> From<E> for Failed {
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if words.next().is_some_and(|program| init::is_meant(&program)) {
+        return init::run(words);
+    }
     let mut parser = lexopt::Parser::from_env();
     let (global, command) = match Global::parse(&mut parser) {
         Ok(parsed) => parsed,

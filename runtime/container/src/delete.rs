@@ -15,8 +15,13 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 /// Deletes a file or a folder with everything in it. How many bytes that gave back, and what went wrong first.
 pub fn delete(path: &Path) -> (u64, io::Result<()>) {
     let mut deletion = Deletion { bytes: 0, failed: None };
-    if let Err(error) = deletion.run(path) {
-        deletion.failed(error);
+    loop {
+        match deletion.run(path) {
+            // Another process deletes it too, and has taken the folder away that we were in: from the top, then.
+            Err(Errno::NOENT) => {}
+            Err(error) => break deletion.failed(error),
+            Ok(()) => break,
+        }
     }
     let result = match deletion.failed {
         Some(error) => Err(io::Error::new(error.kind(), format!("cannot delete `{}`: {error}", path.display()))),
@@ -53,11 +58,12 @@ impl Deletion {
                     Ok(folder) => {
                         here = folder;
                         let folders = self.clear(&here).unwrap_or_else(|error| {
-                            self.failed(error);
+                            self.tolerate(Err(error));
                             Vec::new()
                         });
                         levels.push(Level { name, folders });
                     }
+                    Err(Errno::NOENT) => {}
                     Err(error) => self.failed(error),
                 }
             } else if let Some(level) = levels.pop()
@@ -144,6 +150,24 @@ mod tests {
         assert_eq!(bytes, 5);
         assert!(!path.exists());
         delete(&path).1.unwrap();
+    }
+
+    #[test]
+    fn two_that_delete_one_tree_both_succeed() {
+        let place = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let path = place.path().join("tree");
+            for folder in 0..20 {
+                std::fs::create_dir_all(path.join(format!("{folder}/a/b/c"))).unwrap();
+                std::fs::write(path.join(format!("{folder}/a/file")), b"").unwrap();
+            }
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| delete(&path).1.unwrap());
+                }
+            });
+            assert!(!path.exists());
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Read and written by `cove`, which asks, and by `cove-runtime`, which watches one container: so nothing here needs a
 //! thread or an async runtime.
 
+mod attach;
 pub mod check;
 pub mod config;
 mod containers;
@@ -23,6 +24,7 @@ pub mod spec;
 mod state;
 pub mod volumes;
 
+pub use attach::attach;
 pub use containers::{Container, Containers};
 pub use delete::delete;
 pub use error::Error;

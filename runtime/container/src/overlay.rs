@@ -46,8 +46,11 @@ impl Overlay<'_> {
                 fsconfig_set_flag(context.as_fd(), "volatile")?;
             }
             // What the upper folder holds is read again by `diff` and `commit`: every change must be a whole file there.
-            for (option, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
-                fsconfig_set_string(context.as_fd(), option, value)?;
+            // With attributes of users these are off, and may not even be named.
+            if !self.user_attributes {
+                for option in ["redirect_dir", "metacopy", "index"] {
+                    fsconfig_set_string(context.as_fd(), option, "off")?;
+                }
             }
         }
         if self.user_attributes {

@@ -4,9 +4,10 @@
 //! one end of a pair of sockets as its standard input; everybody else connects to the socket in the run folder.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrUnix, SocketFlags,
@@ -174,6 +175,38 @@ impl Message<'_> {
     }
 }
 
+/// Where a socket is. Its address has room for 107 bytes of a path only (unix(7)): a longer one is said by the descriptor
+/// of its folder.
+#[derive(Debug)]
+pub struct SocketPlace {
+    path: PathBuf,
+    _folder: Option<OwnedFd>,
+}
+
+impl SocketPlace {
+    /// Of a path of any length, whose folder is there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if path.as_os_str().len() < 100 {
+            return Ok(Self { path: path.to_owned(), _folder: None });
+        }
+        let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        // By our own number: other processes that are told the path go through us.
+        let by = format!("/proc/{}/fd/{}", std::process::id(), folder.as_raw_fd());
+        Ok(Self { path: Path::new(&by).join(name), _folder: Some(folder) })
+    }
+
+    /// The path, as long as this lives.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -201,7 +234,11 @@ impl Connection {
     /// A path that is too long for a socket.
     pub fn to(path: &Path) -> io::Result<Option<Self>> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        match connect(&socket, &SocketAddrUnix::new(path)?) {
+        let place = match SocketPlace::of(path) {
+            Err(error) if crate::error::is_absent(&error) => return Ok(None),
+            place => place?,
+        };
+        match connect(&socket, &SocketAddrUnix::new(place.path())?) {
             Ok(()) => Ok(Some(Self { socket })),
             Err(Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
@@ -292,7 +329,7 @@ impl AsFd for Connection {
 #[cfg(test)]
 #[allow(clippy::expect_used)]
 mod tests {
-    use super::{Attach, Connection, Ended, MAX_CONTENT, Message, Refusal, Stop};
+    use super::{Attach, Connection, Ended, MAX_CONTENT, Message, Refusal, SocketPlace, Stop};
 
     #[test]
     fn what_is_sent_arrives() {
@@ -334,6 +371,23 @@ mod tests {
         let bytes = vec![1; MAX_CONTENT];
         let sent = (0..1000).take_while(|_| ours.try_send(&Message::Output(&bytes)).expect("the other end is there"));
         assert!(sent.count() < 100);
+    }
+
+    #[test]
+    fn a_socket_may_lie_deep() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let deep = folder.path().join("x".repeat(120));
+        std::fs::create_dir(&deep).expect("a folder");
+        let path = deep.join("socket");
+        assert!(Connection::to(&path).expect("nobody listens").is_none());
+        let place = SocketPlace::of(&path).expect("a place");
+        let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::SEQPACKET, None);
+        let socket = socket.expect("a socket");
+        let address = rustix::net::SocketAddrUnix::new(place.path()).expect("it is short enough");
+        rustix::net::bind(&socket, &address).and_then(|()| rustix::net::listen(&socket, 1)).expect("a listener");
+        assert!(path.exists());
+        assert!(Connection::to(&path).expect("it listens").is_some());
+        assert!(Connection::to(&deep.join("missing/socket")).expect("nobody listens").is_none());
     }
 
     #[test]

@@ -41,6 +41,36 @@ pub enum Error {
     /// An image cannot be removed by id because several names stand for it. Docker's words.
     #[error("conflict: unable to delete {0} (must be forced) - image is referenced in multiple repositories")]
     ManyReferences(String),
+    /// The last name of an image cannot be removed because a container was made of that. Docker's words.
+    #[error(
+        "conflict: unable to remove repository reference {name:?} (must force) - container {container} is using its referenced image {id}"
+    )]
+    ReferenceInUse {
+        /// As it was written.
+        name: String,
+        /// Beginning of the container's id.
+        container: String,
+        /// Beginning of the image's.
+        id: String,
+    },
+    /// An image cannot be removed because a container runs that was made of it. Docker's words.
+    #[error(
+        "conflict: unable to delete {id} (cannot be forced) - image is being used by running container {container}"
+    )]
+    UsedByRunning {
+        /// Beginning of its id.
+        id: String,
+        /// Beginning of the container's.
+        container: String,
+    },
+    /// An image cannot be removed because a container was made of it. Docker's words.
+    #[error("conflict: unable to delete {id} (must be forced) - image is being used by stopped container {container}")]
+    UsedByStopped {
+        /// Beginning of its id.
+        id: String,
+        /// Beginning of the container's.
+        container: String,
+    },
     /// An image cannot be removed by its id because it belongs to what a name stands for.
     #[error(
         "conflict: unable to delete {id} (cannot be forced) - it is the image of one platform of {name}: \
@@ -143,6 +173,9 @@ pub enum Error {
     /// Copying between a place and the store failed.
     #[error(transparent)]
     Transfer(#[from] cove_transfer::Error),
+    /// A container's record, where it says what the container needs.
+    #[error(transparent)]
+    Container(#[from] cove_container::Error),
     /// The kernel does not allow the mount.
     #[error("cannot mount the image: {reason}: {advice}")]
     Mount {

@@ -36,6 +36,7 @@ pub mod tar;
 pub mod unpack;
 mod uploads;
 pub mod user_namespace;
+mod users;
 
 pub use changes::apply_changes;
 pub use commit::CommitRequest;

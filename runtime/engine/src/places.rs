@@ -107,6 +107,11 @@ impl Places {
         self.root.join("images")
     }
 
+    /// Whether there is an image with this id, without opening the store.
+    pub fn has_image(&self, id: &str) -> bool {
+        id.parse().is_ok_and(|id| self.image(&id).exists())
+    }
+
     pub(crate) fn image(&self, id: &Digest) -> PathBuf {
         self.images().join(format!("{}.json", id.hex()))
     }

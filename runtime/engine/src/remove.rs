@@ -18,6 +18,7 @@ use crate::lock::PassingLock;
 use crate::places::Places;
 use crate::receive::main_reference;
 use crate::store::Store;
+use crate::users::{User, Users};
 use crate::{Error, origins, record};
 use cove_container::delete;
 
@@ -37,6 +38,8 @@ struct Leaving {
     images: Vec<Digest>,
     /// Those of them that were asked for.
     asked: HashSet<Digest>,
+    /// Whether those go although a container that does not run has been made of them.
+    force: bool,
 }
 
 impl Leaving {
@@ -119,11 +122,18 @@ impl Store {
         let mut left: Vec<Reference> = catalogue.references_of(&id).map(|found| found.reference.clone()).collect();
         // As text, like docker: `app:v1` comes before `app@sha256:…`.
         left.sort_by_key(ToString::to_string);
-        let mut leaving = Leaving::default();
+        let users = Users::read(&self.places)?;
+        let mut leaving = Leaving { force: options.force, ..Leaving::default() };
         match reference {
             Some(reference) => {
                 if left.iter().all(|other| goes_with(other, &reference, &left)) {
                     self.refuse_mounted(&id)?;
+                }
+                if let Some(container) =
+                    self.user_of(&reference, &users)?.filter(|_| !options.force && is_single(&left))
+                {
+                    let (container, id) = (container.short(), id.hex()[..12].to_owned());
+                    return Err(Error::ReferenceInUse { name: name.to_owned(), container, id });
                 }
                 self.untag(&reference, &mut left, &mut leaving)?;
                 let going = left.iter().filter(|other| goes_with(other, &reference, &left));
@@ -142,6 +152,7 @@ impl Store {
                     return Err(Error::ManyReferences(short()));
                 }
                 self.refuse_mounted(&id)?;
+                users.refuse(&id, options.force)?;
                 for other in left.clone() {
                     self.untag(&other, &mut left, &mut leaving)?;
                 }
@@ -150,10 +161,17 @@ impl Store {
         if left.is_empty() {
             leaving.ask_for(id);
         }
-        let trash = self.delete(&mut leaving)?;
+        let trash = self.delete(&mut leaving, &users)?;
         drop(lock);
         empty(trash);
         Ok(leaving.removed)
+    }
+
+    /// A container of what a reference stands for: its image, or another one of its index.
+    fn user_of<'a>(&self, reference: &Reference, users: &'a Users) -> Result<Option<&'a User>, Error> {
+        let record: Option<ReferenceRecord> = record::read(&self.reference_path(reference))?;
+        let mut images = record.iter().flat_map(|record| std::iter::once(&record.image).chain(&record.images));
+        Ok(images.find_map(|id| users.of(id).next()))
     }
 
     fn refuse_mounted(&self, id: &Digest) -> Result<(), Error> {
@@ -175,7 +193,9 @@ impl Store {
 
     /// Removes those of the leaving images that no name and no index stands for any more, and with them the images of
     /// their indexes; what they alone needed goes to the trash. The records are read once, however many images there are.
-    fn delete(&self, leaving: &mut Leaving) -> Result<Trash, Error> {
+    ///
+    /// What a container uses stays too. If force takes the image of one that does not run, its layers stay.
+    fn delete(&self, leaving: &mut Leaving, users: &Users) -> Result<Trash, Error> {
         let mut catalogue = Catalogue::read(&self.places)?;
         let mut next = 0;
         let mut gone: Vec<ImageRecord> = Vec::new();
@@ -184,7 +204,11 @@ impl Store {
             let is_named = catalogue.references_of(&id).next().is_some() || catalogue.lists(&id);
             let Some(at) = catalogue.images.iter().position(|image| image.id == id) else { continue };
             let asked = leaving.asked.contains(&id);
-            if self.mounted_at(&id).is_some() || (catalogue.images[at].nameless && !asked) {
+            let is_forced = asked && leaving.force;
+            if self.mounted_at(&id).is_some()
+                || (catalogue.images[at].nameless && !asked)
+                || users.of(&id).any(|user| user.is_running || !is_forced)
+            {
                 continue;
             }
             if is_named {
@@ -201,6 +225,11 @@ impl Store {
             gone.push(image);
         }
         let mut kept_layers: HashSet<Digest> = catalogue.images.iter().flat_map(chain_of).collect();
+        for image in &gone {
+            let kept =
+                image.layers.iter().zip(chain_of(image)).filter(|(layer, _)| users.folders.contains(&layer.folder));
+            kept_layers.extend(kept.map(|(_, id)| id));
+        }
         for image in &gone {
             leaving.removed.push(Removed::Deleted(image.id.clone()));
             // Topmost first. What several of the images had goes with the first one.
@@ -237,7 +266,9 @@ impl Store {
             let (platform, other) = (Box::new(platform.clone()), other.reference.familiar());
             return Err(Error::PlatformInUse { name: shown, platform, other });
         }
-        let mut leaving = Leaving::default();
+        let users = Users::read(&self.places)?;
+        users.refuse(&chosen, options.force)?;
+        let mut leaving = Leaving { force: options.force, ..Leaving::default() };
         leaving.ask_for(chosen.clone());
         let mut changes = Changes::new(&self.places);
         let mut ending = Vec::new();
@@ -259,13 +290,14 @@ impl Store {
         for reference in ending {
             self.untag(&reference, &mut Vec::new(), &mut leaving)?;
         }
-        let freed = self.delete(&mut leaving)?;
+        let freed = self.delete(&mut leaving, &users)?;
         drop(lock);
         empty(freed);
         Ok(leaving.removed)
     }
 
-    /// Removes images by a filter, then everything that only waits to be removed. Images that are mounted stay.
+    /// Removes images by a filter, then everything that only waits to be removed. Images that are mounted stay, and those of
+    /// containers.
     pub fn prune(&self, filter: &PruneFilter) -> Result<Pruned, Error> {
         let chosen: Vec<Image> = self.images()?.into_iter().filter(|image| filter.fits(image)).collect();
         let lock = self.lock()?;
@@ -274,6 +306,7 @@ impl Store {
         for found in &catalogue.references {
             names.entry(&found.image).or_default().push(found.reference.clone());
         }
+        let users = Users::read(&self.places)?;
         let mut leaving = Leaving::default();
         for image in &chosen {
             let mut left = names.remove(image.id()).unwrap_or_default();
@@ -283,12 +316,16 @@ impl Store {
             if (!filter.all && is_wanted()) || self.mounted_at(image.id()).is_some() {
                 continue;
             }
+            let standing = catalogue.references_of(image.id()).flat_map(|record| &record.images);
+            if std::iter::once(image.id()).chain(standing).any(|id| users.of(id).next().is_some()) {
+                continue;
+            }
             for reference in left.clone() {
                 self.untag(&reference, &mut left, &mut leaving)?;
             }
             leaving.ask_for(image.id().clone());
         }
-        let trash = self.delete(&mut leaving)?;
+        let trash = self.delete(&mut leaving, &users)?;
         drop(lock);
         Ok(Pruned { removed: leaving.removed, bytes: empty(trash) })
     }
@@ -327,7 +364,7 @@ impl Store {
     }
 
     /// Removes everything that no record and no living lease names.
-    pub(crate) fn sweep_now(&self) -> Result<(), Error> {
+    pub fn sweep_now(&self) -> Result<(), Error> {
         let lock = self.lock()?;
         let trash = self.sweep(&Catalogue::read(&self.places)?)?;
         drop(lock);
@@ -375,10 +412,13 @@ impl Store {
                 }
             }
         }
-        let folders = catalogue.folders();
+        let (folders, users) = (catalogue.folders(), Users::read(places)?);
         for entry in fs_err::read_dir(places.layers())? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
+            if users.folders.contains(&name) || users.is_unknown {
+                continue;
+            }
             if !folders.contains(name.as_str()) && !living.contains(&name) {
                 trash.take(self, &entry.path())?;
             }
@@ -413,9 +453,10 @@ impl Store {
                 }
             }
         }
+        let users = Users::read(&self.places)?;
         for entry in fs_err::read_dir(self.places.layers())? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            if !folders.contains(name.as_str()) && !living.contains(&name) {
+            if !folders.contains(name.as_str()) && !living.contains(&name) && !users.folders.contains(&name) {
                 wrong.push(format!("nothing names the layer folder {name}"));
             }
         }

@@ -19,6 +19,9 @@ use listing::{assert_same, is_root, list};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+/// A name that is nowhere else.
+const MARKER: &str = "this-is-the-root-of-a-test-of-cove";
+
 /// A root with links of all kinds.
 struct Root {
     place: tempfile::TempDir,
@@ -41,7 +44,12 @@ impl Root {
         symlink("../../../../data/file", path.join("etc/up")).unwrap();
         symlink("nowhere/at/all", path.join("dangling")).unwrap();
         symlink("round", path.join("round")).unwrap();
-        Root { root: File::open(path).unwrap(), place }
+        fs::write(path.join(MARKER), "").unwrap();
+        let root = Root { root: File::open(path).unwrap(), place };
+        // Before anything is written: if paths were not resolved inside of the root, they would be those of this machine.
+        assert!(stat(root.root.as_fd(), &Path::new("/").join(MARKER)).is_ok(), "paths lead out of the root");
+        fs::remove_file(root.path().join(MARKER)).unwrap();
+        root
     }
 
     fn path(&self) -> PathBuf {
@@ -66,6 +74,42 @@ impl Root {
         let found = glob(self.root.as_fd(), Path::new(pattern)).unwrap();
         found.into_iter().map(|path| path.into_os_string().into_string().unwrap()).collect()
     }
+}
+
+const DEEP: &str = "COVE_TEST_DEEP_TREE";
+
+/// Not a test of its own: the process that may open few files.
+#[test]
+fn deep() {
+    let Some(folder) = std::env::var_os(DEEP) else { return };
+    let root = File::open(&folder).unwrap();
+    let mut exported = Vec::new();
+    write_tree(root.as_fd(), &mut exported).unwrap();
+    let mut copied = Vec::new();
+    archive_out(root.as_fd(), Path::new("/d"), false, &mut copied).unwrap();
+    for archive in [exported, copied] {
+        let entries = entries(&archive);
+        assert_eq!(entries.len(), 2 * 400);
+        assert_eq!(entries.iter().filter(|entry| entry.path.ends_with(b"/z")).count(), 400);
+    }
+}
+
+#[test]
+fn a_deep_tree_needs_no_more_open_files_than_a_shallow_one() {
+    let place = tempfile::tempdir().unwrap();
+    let mut path = place.path().to_owned();
+    for _ in 0..400 {
+        path.push("d");
+        fs::create_dir(&path).unwrap();
+        // After the folder: seen on the way back.
+        fs::write(path.join("z"), "").unwrap();
+    }
+    let status = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 100; exec \"$0\" --exact deep"])
+        .arg(std::env::current_exe().unwrap())
+        .env(DEEP, place.path())
+        .status();
+    assert!(status.unwrap().success());
 }
 
 fn entries(tar: &[u8]) -> Vec<Entry> {
@@ -294,6 +338,17 @@ fn links_of_the_archive_and_of_the_container_do_not_lead_out() {
     assert!(root.out("/magic/etc/passwd", true).is_err());
     assert_eq!(fs::read_to_string(outside.join("secret")).unwrap(), "secret");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    // The kernel's own links, of a container's /proc.
+    if is_root() {
+        fs::create_dir(root.path().join("proc")).unwrap();
+        rustix::mount::mount_bind("/proc", root.path().join("proc")).unwrap();
+        let magic = ["/proc/self/root/etc/passwd", "/proc/self/exe", "/magic/etc/passwd"];
+        let led_out: Vec<_> = magic.iter().filter(|path| root.out(path, true).is_ok()).collect();
+        let listed = root.out("/proc/.", false).map(|entries| entries.len());
+        unmount(root.path().join("proc"), UnmountFlags::DETACH).unwrap();
+        assert!(led_out.is_empty(), "{led_out:?}");
+        assert_eq!(listed.unwrap(), 1, "as docker has it, which does not mount it for copying");
+    }
 }
 
 /// A process of the container exchanges a folder for links that lead out, all the time.

@@ -48,39 +48,60 @@ pub fn attend(
     signals: &Signals,
     mut relay: Option<&mut Relay>,
 ) -> Result<u8, Error> {
+    let mut status = None;
     loop {
-        let [signal, end, output, input] = wait(process, signals, relay.as_deref())?;
-        if signal {
+        let ready = wait(process, signals, relay.as_deref(), status.is_none())?;
+        if ready.signal {
             let number = signals.next().map_err(Error::system("read a signal"))?;
-            match &relay {
-                Some(relay) if number == libc::SIGWINCH => relay.resize(),
+            match (&relay, status) {
+                (Some(relay), _) if number == libc::SIGWINCH => relay.resize(),
+                // Nobody but us is left, and who reads what it has printed last does not come.
+                (_, Some(status)) if [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP].contains(&number) => {
+                    return Ok(status);
+                }
                 _ => pass_on(number, process),
             }
         }
         if let Some(relay) = relay.as_deref_mut() {
-            if output {
-                relay.output();
-            }
-            if input {
-                relay.input();
-            }
+            relay.turn(ready.master, ready.input, ready.output);
         }
-        if end {
-            // What it has printed last.
-            if let Some(relay) = relay {
-                relay.rest();
-            }
-            return status(pid);
+        if ready.end {
+            status = Some(status_of(pid)?);
+        }
+        // What it has printed last comes first.
+        if let Some(status) = status
+            && !relay.as_deref_mut().is_some_and(Relay::has_rest)
+        {
+            return Ok(status);
         }
     }
 }
 
-/// Waits for a signal, the end, output and input; which of them there are.
-fn wait(process: BorrowedFd<'_>, signals: &Signals, relay: Option<&Relay>) -> Result<[bool; 4], Error> {
-    let (output, input) = relay.map_or((None, None), Relay::files);
-    let all = [Some(signals.0.as_fd()), Some(process), output, input];
+/// What there is.
+struct Ready {
+    signal: bool,
+    end: bool,
+    master: PollFlags,
+    input: bool,
+    output: bool,
+}
+
+/// Waits for a signal, the end (if that is still to come), or something to pass on.
+fn wait(process: BorrowedFd<'_>, signals: &Signals, relay: Option<&Relay>, may_end: bool) -> Result<Ready, Error> {
+    let wants = relay.map(Relay::wants);
+    let (master, input, output) = wants.map_or((None, None, None), |wants| (wants.master, wants.input, wants.output));
+    // What the container prints is asked for without waiting once it has ended.
+    let master = master.filter(|(_, flags)| may_end && !flags.is_empty());
+    let input = input.filter(|_| may_end);
+    let all = [
+        Some((signals.0.as_fd(), PollFlags::IN)),
+        Some((process, PollFlags::IN)).filter(|_| may_end),
+        master,
+        input.map(|file| (file, PollFlags::IN)),
+        output.map(|file| (file, PollFlags::OUT)),
+    ];
     let mut files: Vec<PollFd<'_>> =
-        all.into_iter().flatten().map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)).collect();
+        all.into_iter().flatten().map(|(file, flags)| PollFd::from_borrowed_fd(file, flags)).collect();
     loop {
         match rustix::event::poll(&mut files, None) {
             Err(rustix::io::Errno::INTR) => {}
@@ -90,8 +111,16 @@ fn wait(process: BorrowedFd<'_>, signals: &Signals, relay: Option<&Relay>) -> Re
             }
         }
     }
-    let mut ready = files.iter().map(|file| !file.revents().is_empty());
-    Ok(all.map(|file| file.is_some() && ready.next().unwrap_or(false)))
+    let mut found = files.iter().map(PollFd::revents);
+    let [signal, end, master, input, output] =
+        all.map(|file| file.map_or(PollFlags::empty(), |_| found.next().unwrap_or(PollFlags::empty())));
+    Ok(Ready {
+        signal: !signal.is_empty(),
+        end: !end.is_empty(),
+        master,
+        input: !input.is_empty(),
+        output: !output.is_empty(),
+    })
 }
 
 fn pass_on(number: i32, process: BorrowedFd<'_>) {
@@ -102,7 +131,7 @@ fn pass_on(number: i32, process: BorrowedFd<'_>) {
     }
 }
 
-fn status(pid: Pid) -> Result<u8, Error> {
+fn status_of(pid: Pid) -> Result<u8, Error> {
     let waited = rustix::process::waitpid(Some(pid), WaitOptions::empty());
     let status = waited.map_err(Error::system("wait for the container's process"))?;
     let code = status.and_then(|(_, status)| {

@@ -4,6 +4,67 @@ use std::io;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// `process.capabilities` of `config.json`. Names that this runtime does not know are no error, as with runc: they may be a
+/// newer kernel's, and nobody gets by them what they should not have.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// The five sets.
+    pub sets: LinuxCapabilities,
+    /// Names that mean nothing here.
+    pub unknown: Vec<String>,
+}
+
+/// The five sets by name.
+#[derive(Deserialize)]
+struct Names {
+    bounding: Option<Vec<String>>,
+    effective: Option<Vec<String>>,
+    inheritable: Option<Vec<String>>,
+    permitted: Option<Vec<String>>,
+    ambient: Option<Vec<String>>,
+}
+
+/// By its name, `CAP_KILL`.
+pub fn capability_named(name: &str) -> Option<Capability> {
+    let name: StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
+    Capability::deserialize(name).ok()
+}
+
+impl<'de> Deserialize<'de> for Asked {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let names = Names::deserialize(source)?;
+        let (mut sets, mut unknown) = (LinuxCapabilities::default(), Vec::new());
+        let mut known = |names: Option<Vec<String>>| {
+            names.map(|names| {
+                let mut set = Capabilities::new();
+                for name in names {
+                    match capability_named(&name) {
+                        Some(capability) => drop(set.insert(capability)),
+                        None if unknown.contains(&name) => {}
+                        None => unknown.push(name),
+                    }
+                }
+                set
+            })
+        };
+        sets.set_bounding(known(names.bounding))
+            .set_effective(known(names.effective))
+            .set_inheritable(known(names.inheritable))
+            .set_permitted(known(names.permitted))
+            .set_ambient(known(names.ambient));
+        Ok(Self { sets, unknown })
+    }
+}
+
+impl Serialize for Asked {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.sets.serialize(to)
+    }
+}
 
 /// What a process shall have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +145,11 @@ fn bounding() -> CapabilitySet {
 }
 
 impl Sets {
-    /// What `config.json` asks for, without what this process could not give; and what that is. In a new user namespace
+    /// What `config.json` asks for, without what cannot be given; and why, in a sentence for each. In a new user namespace
     /// everything can be given.
-    pub(crate) fn plan(asked: Option<&LinuxCapabilities>, new_user_namespace: bool) -> (Self, Vec<String>) {
-        let of = |get: fn(&LinuxCapabilities) -> &Option<Capabilities>| set(asked.map_or(&None, get));
+    pub(crate) fn plan(asked: Option<&Asked>, new_user_namespace: bool) -> (Self, Vec<String>) {
+        let of =
+            |get: fn(&LinuxCapabilities) -> &Option<Capabilities>| set(asked.map_or(&None, |asked| get(&asked.sets)));
         let mut sets = Self {
             bounding: of(LinuxCapabilities::bounding),
             effective: of(LinuxCapabilities::effective),
@@ -95,8 +157,13 @@ impl Sets {
             permitted: of(LinuxCapabilities::permitted),
             ambient: of(LinuxCapabilities::ambient),
         };
+        let unknown = asked.map(|asked| &asked.unknown).filter(|names| !names.is_empty());
+        let mut warnings: Vec<String> = unknown
+            .map(|names| format!("ignoring unknown or unavailable capabilities: [{}]", names.join(" ")))
+            .into_iter()
+            .collect();
         if new_user_namespace {
-            return (sets, Vec::new());
+            return (sets, warnings);
         }
         let can = bounding();
         let mut cannot = CapabilitySet::empty();
@@ -106,8 +173,11 @@ impl Sets {
             *one &= can;
         }
         let name = |bit: CapabilitySet| ALL.get(bit.bits().trailing_zeros() as usize).map(ToString::to_string);
-        let names: Vec<String> = each(cannot).filter_map(name).collect();
-        (sets, names)
+        let dropped = each(cannot).filter_map(name);
+        warnings.extend(dropped.map(|name| {
+            format!("capability {name} is not in the bounding set of the runtime: the process does not get it")
+        }));
+        (sets, warnings)
     }
 
     /// Gives up what is not in the bounding set. Needs CAP_SETPCAP, if there is anything to give up.

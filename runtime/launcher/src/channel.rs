@@ -2,7 +2,9 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType};
 
 use crate::console::send;
@@ -55,6 +57,20 @@ impl Channel {
             Message::Failed(text) => [b"F", &text.as_bytes()[..text.len().min(LONGEST - 1)]].concat(),
         };
         send(&self.0, &bytes, &[])
+    }
+
+    /// Lets the new process go on, wherever it is. That it has ended is no error here: it has said why, which is heard next.
+    pub(crate) fn let_go_on(&self) -> io::Result<()> {
+        match self.send(&Message::Go) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+            sent => sent,
+        }
+    }
+
+    /// Waits so long at most; whether the other end has said something or is gone.
+    pub(crate) fn is_ready_within(&self, time: Duration) -> bool {
+        let time = Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: i64::from(time.subsec_nanos()) };
+        rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&time)) != Ok(0)
     }
 
     /// What the other end says next; nothing if it is gone.

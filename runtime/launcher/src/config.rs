@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Box as ConsoleSize, Hooks, Linux, LinuxCapabilities, LinuxIOPriority, LinuxNamespaceType, Mount, PosixRlimit, Root,
-    Scheduler, User,
+    Box as ConsoleSize, Hooks, Linux, LinuxIOPriority, LinuxNamespaceType, Mount, PosixRlimit, Root, Scheduler, User,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::Error;
+use crate::capabilities::Asked;
 
 /// The version of the specification that is followed.
 pub const OCI_VERSION: &str = "1.2.1";
@@ -77,7 +77,7 @@ pub struct Process {
     pub cwd: PathBuf,
     /// The five sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub capabilities: Option<LinuxCapabilities>,
+    pub capabilities: Option<Asked>,
     /// Limits of setrlimit(2).
     #[serde(default, deserialize_with = "or_default")]
     pub rlimits: Vec<PosixRlimit>,

@@ -52,8 +52,6 @@ pub(crate) struct Ready<'a> {
     late_filter: Option<&'a Filter>,
     /// What it shall have, if it still has CAP_SYS_ADMIN to load the filter.
     gives_up_admin: Option<Sets>,
-    /// Where the filter asks what to do.
-    pub(crate) notifications: Option<OwnedFd>,
 }
 
 /// Sets limits of a process: of this one, or of one in a user namespace, which may not do that itself.
@@ -156,19 +154,25 @@ impl<'a> Confinement<'a> {
     }
 
     /// Inside of the container: becomes its user with no more rights than it shall have, and finds the program.
-    pub(crate) fn finish(&self, proc: &Proc) -> Result<Ready<'a>, Failure> {
+    /// `pass_on` gets the descriptor at which the filter asks.
+    pub(crate) fn finish(
+        &self,
+        proc: &Proc,
+        pass_on: impl FnOnce(OwnedFd) -> Result<(), Failure>,
+    ) -> Result<Ready<'a>, Failure> {
         let process = self.process;
         if self.limits == Limits::Late {
             limit(process, None, proc).map_err(Failure::init)?;
         }
-        let mut notifications = None;
         let mut late_filter = self.filter;
         if let Some(filter) = self.filter.filter(|filter| filter.notifies()) {
-            // Who answers must be told while there is somebody to tell them.
+            // Who answers must be told while there is somebody to tell them, and at once: what follows may be asked about.
             if process.no_new_privileges {
                 no_new_privileges()?;
             }
-            notifications = filter.load().map_err(Failure::at("unable to init seccomp"))?;
+            if let Some(file) = filter.load().map_err(Failure::at("unable to init seccomp"))? {
+                pass_on(file)?;
+            }
             late_filter = None;
         }
         self.capabilities.bound().map_err(Failure::at("unable to drop bounding caps"))?;
@@ -204,7 +208,6 @@ impl<'a> Confinement<'a> {
             environment: strings(environment)?,
             late_filter,
             gives_up_admin: keeps_admin.then_some(self.capabilities),
-            notifications,
         })
     }
 

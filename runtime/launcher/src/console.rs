@@ -98,6 +98,14 @@ impl Console {
     }
 }
 
+/// What is said with a descriptor of a process (`--pidfd-socket`).
+pub(crate) const PIDFD: &[u8] = b"pidfd";
+
+/// Connects to where such a descriptor is wanted.
+pub(crate) fn pidfd_socket(path: &Path) -> Result<UnixStream, Error> {
+    UnixStream::connect(path).map_err(Error::file("connect to the pidfd socket", path))
+}
+
 /// Sends bytes and descriptors (unix(7), SCM_RIGHTS).
 pub(crate) fn send(to: impl AsFd, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];

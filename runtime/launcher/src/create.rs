@@ -16,7 +16,7 @@ use crate::cgroups::{Cgroups, Entrance, Request};
 use crate::channel::{Channel, Message};
 use crate::config::Config;
 use crate::confine::{self, Confinement, Limits};
-use crate::console::ConsoleSocket;
+use crate::console::{ConsoleSocket, PIDFD, pidfd_socket, send};
 use crate::error::{Failure, plain};
 use crate::init::{self, Init, Way};
 use crate::namespaces::{Namespaces, join};
@@ -26,7 +26,7 @@ use crate::rootfs::RootFs;
 use crate::seccomp::{self, Filter};
 use crate::starter::Waiting;
 use crate::state::{Folder, Record, RootFolder, Status, replace};
-use crate::syscalls::{Clone, clone};
+use crate::syscalls::{Clone, clone, held_back_end};
 use crate::{Error, fail_point, hooks, notify, user_namespace};
 
 /// What `create` and `run` are told besides `config.json`.
@@ -42,6 +42,8 @@ pub struct CreateOptions {
     pub console_size: Option<(u64, u64)>,
     /// Where the number of the container's process is written.
     pub pid_file: Option<PathBuf>,
+    /// Who listens here gets a descriptor of the container's process.
+    pub pidfd_socket: Option<PathBuf>,
     /// Leave the root by moving it, for a root in a ramdisk.
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
@@ -126,7 +128,7 @@ fn make(root: &RootFolder, options: &CreateOptions, start: Start) -> Result<Crea
         return Err(Error::Config(text.to_owned()));
     }
     let folder = root.claim(&options.id)?;
-    let mut made = Made { folder: &folder, cgroups: None, process: None, pid_file: None };
+    let mut made = Made { folder: &folder, cgroups: None, process: None, pid_file: None, hooked: None };
     let result = make_in(root, options, start, &bundle, &config, &mut made);
     if result.is_err() {
         made.undo();
@@ -140,6 +142,8 @@ struct Made<'a> {
     cgroups: Option<Rc<Cgroups>>,
     process: Option<(Pid, OwnedFd)>,
     pid_file: Option<PathBuf>,
+    /// Once the hooks that come with the container's namespaces have been called: what they have made is taken back by others.
+    hooked: Option<Record>,
 }
 
 impl Made<'_> {
@@ -157,6 +161,10 @@ impl Made<'_> {
             let _ = std::fs::remove_file(path);
         }
         let _ = self.folder.remove();
+        if let Some(record) = self.hooked.take() {
+            let after = record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_ref());
+            hooks::call_all(after, &record.state(Status::Stopped));
+        }
     }
 }
 
@@ -187,13 +195,7 @@ fn make_in(
     let filter = filter.transpose().map_err(|error| Error::Config(format!("error in linux.seccomp: {error}")))?;
     let new_user_namespace = namespaces.is_new(LinuxNamespaceType::User);
     let user_namespace = config.namespace(LinuxNamespaceType::User).is_some();
-    let (capabilities, dropped) = Sets::plan(process.capabilities.as_ref(), user_namespace);
-    let mut warnings: Vec<String> = dropped
-        .iter()
-        .map(|name| {
-            format!("capability {name} is not in the bounding set of the runtime: the container does not get it")
-        })
-        .collect();
+    let (capabilities, mut warnings) = Sets::plan(process.capabilities.as_ref(), user_namespace);
 
     let root_path = root_path(config, bundle)?;
     let mut record = Record {
@@ -240,6 +242,7 @@ fn make_in(
     let proc = Proc::open().map_err(Error::system("open /proc"))?;
     let console = options.console_socket.as_ref().filter(|_| process.terminal).map(ConsoleSocket::connect);
     let console = console.transpose()?;
+    let pidfd_socket = options.pidfd_socket.as_deref().map(pidfd_socket).transpose()?;
     let (ours, theirs) = Channel::pair().map_err(Error::system("make a socket"))?;
     let waiting = (start == Start::Later).then(|| Waiting::make(made.folder)).transpose()?;
 
@@ -273,11 +276,11 @@ fn make_in(
         record: &record,
     })?;
     drop(theirs);
-    let handle = made.process.insert((pid, handle));
+    made.process = Some((pid, handle.try_clone().map_err(Error::system("duplicate a descriptor"))?));
     fail_point("clone")?;
     if beside {
         make_cgroups(&record)?;
-        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+        ours.let_go_on().map_err(Error::system("reach the container's process"))?;
     }
     record.creating = false;
     record.init = ProcessId::of(pid).map_err(Error::system("look at the container's process"))?;
@@ -290,17 +293,18 @@ fn make_in(
         user_namespace::write_maps(pid, &uids, &gids)?;
     }
     if new_user_namespace || namespaces.joined(LinuxNamespaceType::User).is_some() {
-        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+        ours.let_go_on().map_err(Error::system("reach the container's process"))?;
     }
     // Where nothing of ours must come before the program, it does not wait for us: that would cost it a wake-up.
     let goes_on = start == Start::AtOnce
         && config.hooks.is_none()
         && options.pid_file.is_none()
+        && options.pidfd_socket.is_none()
         && !filter.as_ref().is_some_and(Filter::notifies);
     if goes_on {
-        ours.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+        ours.let_go_on().map_err(Error::system("reach the container's process"))?;
     }
-    accompany(&ours, config, &record)?;
+    accompany(&ours, config, &record, &mut made.hooked)?;
     made.folder.write(&record)?;
     fail_point("record")?;
     if start == Start::Later {
@@ -311,11 +315,13 @@ fn make_in(
         replace(path, pid.as_raw_nonzero().to_string().as_bytes())?;
         made.pid_file = Some(path.clone());
     }
+    if let Some(socket) = &pidfd_socket {
+        send(socket, PIDFD, &[handle.as_fd()]).map_err(Error::system("pass on a descriptor of the process"))?;
+    }
     fail_point("pid-file")?;
-    let process = handle.1.try_clone().map_err(Error::system("duplicate a descriptor"))?;
     let starting = (start == Start::AtOnce).then_some(Starting { channel: ours, goes_on });
     let pid_file = made.pid_file.clone();
-    Ok(Created { folder: made.folder.clone(), record, warnings, pid, process, pid_file, starting })
+    Ok(Created { folder: made.folder.clone(), record, warnings, pid, process: handle, pid_file, starting })
 }
 
 /// Whether this process may open mounts of the namespace that it is in.
@@ -387,20 +393,20 @@ fn clone_into<'a>(
 }
 
 /// Does what the new process asks for, until only `execve` is left.
-fn accompany(channel: &Channel, config: &Config, record: &Record) -> Result<(), Error> {
+fn accompany(channel: &Channel, config: &Config, record: &Record, hooked: &mut Option<Record>) -> Result<(), Error> {
     loop {
-        let message = channel.receive().map_err(Error::system("hear of the container's process"))?;
-        match message {
+        match hear(channel, config.hooks.is_some())? {
             Some(Message::Mounted) => {
                 let state = record.state(Status::Creating);
                 if let Some(hooks) = &config.hooks {
+                    *hooked = Some(record.clone());
                     #[allow(deprecated)]
                     let all = [hooks.prestart().as_ref(), hooks.create_runtime().as_ref()];
                     for hooks in all {
                         hooks::call(hooks, &state).map_err(Failure::init)?;
                     }
                 }
-                channel.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
+                channel.let_go_on().map_err(Error::system("reach the container's process"))?;
             }
             Some(Message::Notifications(file)) => notify::pass_on(&file, config, record)?,
             Some(Message::Ready) => return Ok(()),
@@ -416,6 +422,17 @@ fn accompany(channel: &Channel, config: &Config, record: &Record) -> Result<(), 
     }
 }
 
+/// What the container's process says next. If hooks may be what keeps it silent, one that hangs can be ended by a signal
+/// to us, which we hold back for the container's process.
+fn hear(channel: &Channel, has_hooks: bool) -> Result<Option<Message>, Error> {
+    while has_hooks && !channel.is_ready_within(hooks::GLANCE) {
+        if let Some(number) = held_back_end() {
+            return Err(Error::Interrupted(number));
+        }
+    }
+    channel.receive().map_err(Error::system("hear of the container's process"))
+}
+
 impl Created {
     /// Lets the process of `run` go on, and waits until the container's program has taken over.
     fn start(&mut self) -> Result<(), Error> {
@@ -423,7 +440,7 @@ impl Created {
         if !goes_on {
             channel.send(&Message::Go).map_err(Error::system("reach the container's process"))?;
         }
-        match channel.receive().map_err(Error::system("hear of the container's process"))? {
+        match hear(&channel, self.record.hooks.is_some())? {
             // Its end has closed: `execve` was successful.
             None => self.record.after_start(),
             Some(Message::Failed(text)) => Err(Error::Start(text)),
@@ -448,6 +465,7 @@ impl Created {
             cgroups: Some(Rc::clone(&self.record.cgroups)),
             process,
             pid_file: self.pid_file.take(),
+            hooked: Some(self.record.clone()),
         }
         .undo();
     }

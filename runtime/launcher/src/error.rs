@@ -64,6 +64,9 @@ pub enum Error {
     /// A hook failed.
     #[error("{0}")]
     Hook(String),
+    /// A signal asked this process to end while hooks were called.
+    #[error("interrupted by signal {0} while hooks were running")]
+    Interrupted(i32),
     /// The runtime's own files.
     #[error("cannot {action} {}: {source}", path.display())]
     File {

@@ -12,11 +12,11 @@ use rustix::thread::ThreadNameSpaceType;
 
 use crate::between::clone_through;
 use crate::capabilities::Sets;
-use crate::cgroups::Entrance;
+use crate::cgroups::{Below, Entrance};
 use crate::channel::{Channel, Message};
 use crate::config::Process;
 use crate::confine::{Confinement, Limits};
-use crate::console::{Console, ConsoleSocket};
+use crate::console::{Console, ConsoleSocket, PIDFD, pidfd_socket, send};
 use crate::container::Container;
 use crate::create::filter_of;
 use crate::error::Failure;
@@ -41,6 +41,10 @@ pub struct ExecOptions {
     pub ignore_paused: bool,
     /// How many descriptors after the standard ones the process gets.
     pub preserve_fds: u32,
+    /// Cgroups below the container's own that it joins instead.
+    pub cgroups: Vec<Below>,
+    /// Who listens here gets a descriptor of the process.
+    pub pidfd_socket: Option<PathBuf>,
 }
 
 /// A process that was added.
@@ -88,16 +92,16 @@ pub fn exec(root: &RootFolder, container: &Container, options: &ExecOptions) -> 
     let init = record.init.open().ok_or(Error::ExecStopped)?;
     let filter = filter_of(root, record)?;
     let in_user_namespace = joins(record, LinuxNamespaceType::User);
-    let (capabilities, dropped) = Sets::plan(process.capabilities.as_ref(), in_user_namespace);
-    let warnings = dropped
-        .iter()
-        .map(|name| format!("capability {name} is not in the bounding set of the runtime: the process does not get it"))
-        .collect();
-    let entrance = record.cgroups.entrance()?;
+    let (capabilities, warnings) = Sets::plan(process.capabilities.as_ref(), in_user_namespace);
+    let entrance = match &options.cgroups[..] {
+        [] => record.cgroups.entrance()?,
+        below => record.cgroups.entrance_below(below)?,
+    };
     let proc = Proc::open().map_err(Error::system("open /proc"))?;
     let root = if joins(record, LinuxNamespaceType::Mount) { None } else { Some(root_of(record, &proc)?) };
     let console = options.console_socket.as_ref().map(ConsoleSocket::connect);
     let console = console.transpose()?;
+    let pidfd_socket = options.pidfd_socket.as_deref().map(pidfd_socket).transpose()?;
     let (ours, theirs) = Channel::pair().map_err(Error::system("make a socket"))?;
     let joining = Joining {
         record,
@@ -123,7 +127,10 @@ pub fn exec(root: &RootFolder, container: &Container, options: &ExecOptions) -> 
     drop(theirs);
     // Where nothing of ours must come before the program, it does not wait for us: that would cost it a wake-up.
     let goes_on = options.pid_file.is_none() && !filter.as_ref().is_some_and(Filter::notifies);
-    let told = if goes_on { ours.send(&Message::Go).map_err(Error::system("reach the process")) } else { Ok(()) };
+    if let Some(socket) = &pidfd_socket {
+        send(socket, PIDFD, &[handle.as_fd()]).map_err(Error::system("pass on a descriptor of the process"))?;
+    }
+    let told = if goes_on { ours.let_go_on().map_err(Error::system("reach the process")) } else { Ok(()) };
     let added = told.and_then(|()| accompany(&ours, container, options, pid, goes_on));
     if let Err(error) = added {
         let _ = rustix::process::pidfd_send_signal(&handle, Signal::KILL);
@@ -175,7 +182,7 @@ fn clone_into(joining: Joining<'_>, channel: &Channel) -> Result<(Pid, OwnedFd),
     if all.contains(ThreadNameSpaceType::USER) {
         return match clone_through(channel, joining.channel, 0, || joining.enter(all))? {
             Clone::Parent(pid, process) => {
-                channel.send(&Message::Go).map_err(Error::system("reach the process"))?;
+                channel.let_go_on().map_err(Error::system("reach the process"))?;
                 Ok((pid, process))
             }
             Clone::Child => joining.become_process(None),
@@ -251,15 +258,13 @@ impl Joining<'_> {
             let within = Within::own().map_err(Failure::at("error opening /"))?;
             Console::make(&within, process, caller)?.take(process)?;
         }
-        let ready = self.confinement.finish(self.proc)?;
-        let gone = Failure::at("the process that adds this one is gone");
-        if let Some(file) = ready.notifications.as_ref().map(OwnedFd::try_clone) {
-            let file = file.map_err(Failure::at("duplicate a descriptor"))?;
-            self.channel.send(&Message::Notifications(file)).map_err(gone)?;
-        }
+        let say = |message: &Message| {
+            self.channel.send(message).map_err(Failure::at("the process that adds this one is gone"))
+        };
+        let ready = self.confinement.finish(self.proc, |file| say(&Message::Notifications(file)))?;
         let keep = [self.channel.as_fd()];
         syscalls::close_all_but(self.preserved.saturating_add(3), &keep).map_err(Failure::at("close descriptors"))?;
-        self.channel.send(&Message::Ready).map_err(Failure::at("the process that adds this one is gone"))?;
+        say(&Message::Ready)?;
         wait(self.channel)?;
         Err(ready.execute(self.preserved))
     }

@@ -12,8 +12,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::process::Pid;
 
+use crate::Error;
 use crate::error::plain;
 use crate::state::State;
+use crate::syscalls;
 use crate::user_namespace::pidfd;
 
 /// As much as is told of what a hook has printed: its end, where the reason is.
@@ -57,15 +59,14 @@ fn call_one(hook: &Hook, state: &[u8]) -> Result<(), String> {
     let stream = |file: &File| file.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
     let input = buffer(state).map_err(|error| error.to_string())?;
     command.stdin(input).stdout(stream(&out)).stderr(stream(&err));
+    syscalls::unblock_signals_of(&mut command);
     let mut child =
         command.spawn().map_err(|error| format!("fork/exec {}: {}", hook.path().display(), plain(&error)))?;
     let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-    if let Some(limit) = limit
-        && !ends_within(&child, limit)
-    {
+    if let Err(why) = wait(&child, limit) {
         let _ = child.kill();
         let _ = child.wait();
-        return Err(format!("hook ran past specified timeout of {:.1}s", limit.as_secs_f64()));
+        return Err(why);
     }
     let status = child.wait().map_err(|error| error.to_string())?;
     if status.success() {
@@ -91,17 +92,28 @@ fn text_of(mut file: File) -> String {
     read.map_or_else(|_| String::new(), |_| String::from_utf8_lossy(&text).trim_end().to_owned())
 }
 
-fn ends_within(child: &Child, limit: Duration) -> bool {
-    let end = Instant::now() + limit;
-    let Some(process) = Pid::from_raw(child.id().cast_signed()).and_then(|pid| pidfd(pid).ok()) else { return true };
+/// How often it is looked whether this process shall end.
+pub(crate) const GLANCE: Duration = Duration::from_millis(50);
+
+/// Waits for a hook, no longer than this, and not if this process is to end: `run` holds signals back for the container's
+/// process, which cannot get them yet.
+fn wait(child: &Child, limit: Option<Duration>) -> Result<(), String> {
+    let start = Instant::now();
+    let Some(process) = Pid::from_raw(child.id().cast_signed()).and_then(|pid| pidfd(pid).ok()) else { return Ok(()) };
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let time = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) };
+        let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
+        let time = left.unwrap_or(GLANCE).min(GLANCE);
+        let time = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
         match rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&time)) {
-            Ok(0) => return false,
-            Ok(_) => return true,
+            Ok(0) => {}
             Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return true,
+            _ => return Ok(()),
+        }
+        if let Some(number) = syscalls::held_back_end() {
+            return Err(Error::Interrupted(number).to_string());
+        }
+        if let Some(limit) = limit.filter(|limit| start.elapsed() >= *limit) {
+            return Err(format!("hook ran past specified timeout of {:.1}s", limit.as_secs_f64()));
         }
     }
 }

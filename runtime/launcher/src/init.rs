@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -95,14 +95,9 @@ impl Init<'_> {
             }
         };
         fail_point("root")?;
-        let ready = self.confinement.finish(self.proc)?;
+        let ready = self.confinement.finish(self.proc, |file| self.say(&Message::Notifications(file)))?;
         drop(within);
         fail_point("confined")?;
-        let gone = Failure::at("the process that makes the container is gone");
-        if let Some(file) = ready.notifications.as_ref().map(OwnedFd::try_clone) {
-            let file = file.map_err(Failure::at("duplicate a descriptor"))?;
-            self.channel.send(&Message::Notifications(file)).map_err(gone)?;
-        }
         let listener = self.waiting.map(Waiting::as_fd);
         let keep: Vec<_> = [self.channel.as_fd()].into_iter().chain(listener).collect();
         // Hooks of the image may run beside this process, and others may come into its namespaces.

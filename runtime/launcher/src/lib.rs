@@ -36,7 +36,7 @@ mod syscalls;
 mod user_namespace;
 
 pub use attend::{Signals, attend};
-pub use capabilities::capability_names;
+pub use capabilities::{Asked, capability_named, capability_names};
 pub use config::{Config, CpuAffinity, FILE, OCI_VERSION, Process};
 pub use console::ConsoleSocket;
 pub use container::Container;

@@ -72,8 +72,20 @@ impl Started {
 
 /// Whether the container's process waits.
 pub(crate) fn waits(folder: &Folder) -> bool {
-    // Refused when nobody listens any more.
-    open(folder).is_ok_and(|folder| UnixStream::connect(short_path(&folder)).is_ok())
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let look = || -> io::Result<()> {
+        let folder = open(folder)?;
+        let address = SocketAddrUnix::new(short_path(&folder))?;
+        // A process that was stopped takes nobody from its queue: who finds that full must not wait.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        Ok(rustix::net::connect(&socket, &address)?)
+    };
+    match look() {
+        // Refused when nobody listens any more.
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        Ok(()) => true,
+    }
 }
 
 /// Says `start`, and waits for what comes of it.

@@ -200,6 +200,35 @@ pub(crate) fn signals_as_file() -> io::Result<OwnedFd> {
     }
 }
 
+/// A signal that asks this process to end and that it holds back, if there is one.
+pub(crate) fn held_back_end() -> Option<i32> {
+    // SAFETY: both calls are given a set that is theirs to fill and to read.
+    unsafe {
+        let mut pending: libc::sigset_t = std::mem::zeroed();
+        if libc::sigpending(&raw mut pending) != 0 {
+            return None;
+        }
+        let asks = [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP];
+        asks.into_iter().find(|number| libc::sigismember(&raw const pending, *number) == 1)
+    }
+}
+
+/// Lets all signals through to a program that is started while this process holds them back.
+pub(crate) fn unblock_signals_of(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let unblock = || {
+        // SAFETY: the set is initialised by sigemptyset.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes two calls that are safe there, and allocates nothing.
+    unsafe { command.pre_exec(unblock) };
+}
+
 /// A session keyring of this name, so that the host's keys cannot be reached (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
 pub(crate) fn join_session_keyring(name: &CStr) -> io::Result<()> {
     // SAFETY: the name is a string that outlives the call.

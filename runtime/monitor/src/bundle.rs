@@ -4,9 +4,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use cove_container::check::{Kernel, bounding_set};
-use cove_container::config::{IpcMode, MountKind, PidMode};
+use cove_container::config::{IpcMode, PidMode};
 use cove_container::spec::{Bind, Facts, Rootless, build, identity};
-use cove_container::{ContainerId, Record};
+use cove_container::{ContainerId, Record, Volumes};
 use rustix::fs::{Mode, OFlags};
 use serde_json::value::RawValue;
 
@@ -31,7 +31,7 @@ pub(crate) fn write(
     let root_folder = root_folder.map_err(Error::system("open the container's root"))?;
     let kernel = Kernel::read();
     let rootless = cove_launcher::is_rootless();
-    let mut binds: Vec<Bind> = record.mounts.iter().filter(|mount| mount.kind != MountKind::Tmpfs).map(bind).collect();
+    let mut binds = Volumes::new(places.root).binds(&record.mounts)?;
     if host.init == Some(true) {
         binds.push(init(places)?);
     }
@@ -74,16 +74,6 @@ pub(crate) fn write(
     let spec = build(config, host, &facts)?;
     let text = serde_json::to_vec(&spec).map_err(Error::system("write config.json"))?;
     std::fs::write(folder.join("config.json"), text).map_err(Error::system("write config.json"))
-}
-
-fn bind(mount: &cove_container::config::MountPoint) -> Bind {
-    Bind {
-        source: PathBuf::from(&mount.source),
-        destination: PathBuf::from(&mount.destination),
-        is_writable: mount.writable,
-        propagation: mount.propagation,
-        is_recursive: true,
-    }
 }
 
 /// Our own program as the container's first process: a copy, for what runs there may be able to write to it.

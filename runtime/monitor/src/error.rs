@@ -20,6 +20,9 @@ pub enum Error {
     /// Records, locks and folders.
     #[error(transparent)]
     Container(#[from] cove_container::Error),
+    /// Its volumes and what else is mounted.
+    #[error(transparent)]
+    Volumes(#[from] cove_container::volumes::Error),
     /// What its options come to.
     #[error(transparent)]
     Spec(#[from] cove_container::spec::SpecError),

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use cove_container::protocol::Connection;
+use cove_container::protocol::{Connection, SocketPlace};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
 
 use crate::Error;
@@ -17,13 +17,16 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn at(path: &Path) -> Result<Self, Error> {
-        let failed = || Error::system(format!("listen at `{}`", path.display()));
+        fn failed<E: Into<std::io::Error>>(path: &Path) -> impl FnOnce(E) -> Error {
+            Error::system(format!("listen at `{}`", path.display()))
+        }
         // That of a monitor that has died; we have its lock.
         let _ = std::fs::remove_file(path);
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(failed())?;
-        let address = SocketAddrUnix::new(path).map_err(failed())?;
-        bind(&socket, &address).and_then(|()| listen(&socket, 128)).map_err(failed())?;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(failed(path))?;
+        let place = SocketPlace::of(path).map_err(failed(path))?;
+        let address = SocketAddrUnix::new(place.path()).map_err(failed(path))?;
+        bind(&socket, &address).and_then(|()| listen(&socket, 128)).map_err(failed(path))?;
         Ok(Self { socket, path: path.to_owned() })
     }
 

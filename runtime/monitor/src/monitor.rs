@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cove_container::events::{Event, Events};
 use cove_container::log::{Log, Stream};
 use cove_container::protocol::{Connection, Ended, MAX_CONTENT, Message, Refusal, Stop};
-use cove_container::{Alive, Container, Containers, Durability, Record, State, Status, boot_id};
+use cove_container::{Alive, Container, Containers, Durability, Record, State, Status, Volumes, boot_id};
 use cove_launcher::Signals;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -119,14 +119,14 @@ impl Monitor {
             let refusal = Refusal { text: error.to_string(), code: error.exit_code() };
             self.state.exit_code = i32::from(refusal.code);
             self.state.error.clone_from(&refusal.text);
-            self.leave(&Containers::new(root, run), Some(&refusal));
+            self.leave(root, run, Some(&refusal));
             return Err(error);
         }
         self.clients[0].say(&Message::Started);
         while !matches!(self.phase, Phase::Over) {
             self.turn()?;
         }
-        self.leave(&Containers::new(root, run), None);
+        self.leave(root, run, None);
         Ok(())
     }
 
@@ -400,7 +400,7 @@ impl Monitor {
     }
 
     /// The last acts: the state is written, the lock given back, and whoever waits is told.
-    fn leave(mut self, containers: &Containers, refusal: Option<&Refusal>) {
+    fn leave(mut self, root: &Path, run: &Path, refusal: Option<&Refusal>) {
         if self.state.status != Status::Created {
             self.state.status = Status::Exited;
         }
@@ -416,8 +416,13 @@ impl Monitor {
             self.setup.unmount();
             // Whoever hears that it could not be started holds the lock until then.
             let lock = if refusal.is_some() { Ok(None) } else { self.container.lock_exclusive().map(Some) };
-            if lock.is_ok() && containers.remove(&self.container).is_ok() {
-                self.tell("destroy", &[]);
+            if lock.is_ok() {
+                let containers = Containers::new(root, run);
+                if containers.remove(&self.container).is_ok() {
+                    self.tell("destroy", &[]);
+                }
+                // As `rm -v`: what cannot be removed is for `volume prune`.
+                let _ = Volumes::new(root).remove_anonymous(&self.record, &containers);
             }
         }
         // Before anybody hears of the end: they may start it again at once.

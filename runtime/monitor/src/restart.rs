@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn a_failure_is_tried_again_as_often_as_the_policy_says() {
         let three = policy(RestartCondition::OnFailure, 3);
-        let mut after = |code, count| Restarts::default().after(&three, code, WELL, count).is_some();
+        let after = |code, count| Restarts::default().after(&three, code, WELL, count).is_some();
         assert_eq!([after(1, 0), after(137, 2), after(1, 3), after(0, 0)], [true, true, false, false]);
         assert!(Restarts::default().after(&policy(RestartCondition::OnFailure, 0), 1, WELL, 1000).is_some());
         assert!(Restarts::default().after(&policy(RestartCondition::No, 0), 1, WELL, 0).is_none());

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cove_container::log::Stream;
+use cove_container::protocol::SocketPlace;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
     accept_with, bind, listen, recvmsg, socket_with,
@@ -36,6 +37,7 @@ pub(crate) struct Streams {
 /// Waits for the terminal that the runtime makes.
 pub(crate) struct ConsoleSocket {
     socket: OwnedFd,
+    place: SocketPlace,
     path: PathBuf,
 }
 
@@ -152,13 +154,15 @@ impl ConsoleSocket {
         let failed = || Error::system("wait for the terminal");
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed())?;
-        let address = SocketAddrUnix::new(&path).map_err(failed())?;
+        let place = SocketPlace::of(&path).map_err(Error::system("wait for the terminal"))?;
+        let address = SocketAddrUnix::new(place.path()).map_err(failed())?;
         bind(&socket, &address).and_then(|()| listen(&socket, 1)).map_err(failed())?;
-        Ok(Self { socket, path })
+        Ok(Self { socket, place, path })
     }
 
+    /// What the runtime is told.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
     }
 
     /// The terminal, when the runtime has come back.

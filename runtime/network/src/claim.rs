@@ -111,7 +111,7 @@ mod tests {
 
     fn networks() -> (tempfile::TempDir, Networks) {
         let folder = tempfile::tempdir().unwrap();
-        let networks = Networks::of(&folder.path().join("root"), &folder.path().join("run"));
+        let networks = Networks::of_system(&folder.path().join("root"), &folder.path().join("run"));
         (folder, networks)
     }
 

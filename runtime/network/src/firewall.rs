@@ -17,6 +17,8 @@
 //! one that somebody removed, when the next container starts.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
 
 use crate::netlink::{Batch, Socket};
 use crate::network::Bridge;
@@ -91,9 +93,43 @@ pub(crate) fn elements(ports: &[Binding], container: Ipv4Addr) -> [(Map, Vec<Ele
     Map::ALL.map(of)
 }
 
+/// The socket of the process to the packet filter, and the namespace to which it speaks.
+static KEPT: Mutex<Option<Filter>> = Mutex::new(None);
+
 /// A socket to the packet filter.
-pub(crate) fn open() -> Result<Socket, Error> {
-    Socket::netfilter().map_err(|error| Error::lacking("speak to the packet filter", "nf_tables", error))
+///
+/// The kernel lets whoever closes one wait for all that was lately removed from the filter, by anybody (10 ms). So it is
+/// not closed but kept for the next use, and goes with the process.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    /// The file number of the namespace. The socket keeps that alive, so no other namespace gets its number.
+    namespace: u64,
+    socket: Socket,
+}
+
+/// The socket to the packet filter of this thread's namespace.
+fn open() -> Result<Filter, Error> {
+    let namespace = fs_err::metadata("/proc/thread-self/ns/net")?.ino();
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take_if(|kept| kept.namespace == namespace);
+    match kept {
+        Some(kept) => Ok(kept),
+        None => {
+            let failed = |error| Error::lacking("speak to the packet filter", "nf_tables", error);
+            Ok(Filter { namespace, socket: Socket::netfilter().map_err(failed)? })
+        }
+    }
+}
+
+impl Filter {
+    /// Does something with the socket and keeps it.
+    pub(crate) fn with<T>(action: impl FnOnce(&mut Socket) -> Result<T, Error>) -> Result<T, Error> {
+        let mut filter = open()?;
+        let result = action(&mut filter.socket);
+        let before = KEPT.lock().unwrap_or_else(PoisonError::into_inner).replace(filter);
+        // Only a process of several threads or namespaces had another one.
+        drop(before);
+        result
+    }
 }
 
 /// An error of the packet filter.
@@ -110,13 +146,14 @@ pub(crate) fn failed(error: std::io::Error) -> Error {
 impl Networks {
     /// Makes the table of a network, or finds it made, and has the host's own firewall let the network's packets pass.
     pub(crate) fn prepare_firewall(&self, bridge: &Bridge) -> Result<Vec<Warning>, Error> {
-        let mut socket = self.filter()?;
         let comment = comment(bridge);
-        let found = look(&mut socket, bridge)?;
-        if !found.is_some_and(|found| nftables::has_comment(&found, &comment)) {
-            self.make_table(&mut socket, bridge, &comment)?;
-        }
-        foreign::admit(self, &mut socket, &bridge.interface)?;
+        Filter::with(|socket| {
+            let found = look(socket, bridge)?;
+            if !found.is_some_and(|found| nftables::has_comment(&found, &comment)) {
+                self.make_table(socket, bridge, &comment)?;
+            }
+            foreign::admit(self, socket, &bridge.interface)
+        })?;
         Ok(legacy::look(&bridge.interface).into_iter().collect())
     }
 

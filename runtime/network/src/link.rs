@@ -22,6 +22,8 @@ const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
 const SKIP_STATISTICS: u32 = 1 << 3;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const INFO_SLAVE_KIND: u16 = 4;
@@ -157,13 +159,15 @@ pub(crate) struct Pair<'a> {
     pub(crate) mac: MacAddress,
 }
 
-/// Makes a pair. This end is up and a port of the bridge that also sends back through itself (a container that speaks
-/// to its own published port); the other is down.
+/// Makes a pair. This end is a port of the bridge that also sends back through itself (a container that speaks to its own
+/// published port). Both ends are down: one that is up while the other is down is a link without a carrier, and when the
+/// kernel notices that, it holds all changes of links up for a grace period (2 to 10 ms).
 pub(crate) fn make_pair(batch: &mut Batch, pair: &Pair<'_>) {
-    batch.message(NEW_LINK, CREATE | EXCLUSIVE, &interface(0, UP), |link| {
+    batch.message(NEW_LINK, CREATE | EXCLUSIVE, &interface(0, 0), |link| {
         link.text(IFLA_IFNAME, pair.name);
         link.number(IFLA_MTU, pair.bridge.mtu);
         link.number(IFLA_MASTER, pair.bridge.index);
+        one_queue(link);
         link.nest(IFLA_LINKINFO, |info| {
             info.text(INFO_KIND, "veth");
             info.nest(INFO_DATA, |data| {
@@ -171,6 +175,7 @@ pub(crate) fn make_pair(batch: &mut Batch, pair: &Pair<'_>) {
                     peer.text(IFLA_IFNAME, pair.peer);
                     peer.bytes(IFLA_ADDRESS, &pair.mac.0);
                     peer.number(IFLA_MTU, pair.bridge.mtu);
+                    one_queue(peer);
                     // A descriptor is never negative.
                     peer.number(IFLA_NET_NS_FD, pair.namespace.as_raw_fd().unsigned_abs());
                 });
@@ -186,6 +191,13 @@ pub(crate) fn make_pair(batch: &mut Batch, pair: &Pair<'_>) {
         });
         without_link_local(link);
     });
+}
+
+/// Otherwise the kernel makes a queue for each processor that there could be, and files in /sys for each queue: the most
+/// of what a pair costs on a large machine. A pair has nothing to queue.
+fn one_queue(link: &mut crate::netlink::Attributes<'_>) {
+    link.number(IFLA_NUM_TX_QUEUES, 1);
+    link.number(IFLA_NUM_RX_QUEUES, 1);
 }
 
 /// No IPv6 address of its own: the networks are IPv4, and every such address costs the kernel messages to the neighbours.
@@ -206,6 +218,11 @@ pub(crate) fn raise(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8
         values.bytes(IFA_BROADCAST, &broadcast.octets());
     });
     batch.message(NEW_LINK, ACKNOWLEDGE, &interface(index, UP), |_| {});
+}
+
+/// Takes a link into use that needs no address.
+pub(crate) fn raise_port(batch: &mut Batch, name: &str) {
+    batch.message(NEW_LINK, ACKNOWLEDGE, &interface(0, UP), |link| link.text(IFLA_IFNAME, name));
 }
 
 /// Takes the loopback device of a namespace into use. The kernel gives it its addresses.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -13,10 +12,12 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::netlink::Socket;
 use crate::record::{self, Lock};
-use crate::{Error, firewall, ranges};
+use crate::{Error, ranges};
 
 /// The interface of the default bridge. Other networks will have names made from their ids.
 const DEFAULT_INTERFACE: &str = "cove0";
+/// The machine's store.
+const SYSTEM: &str = "/var/lib/cove";
 /// The networks that always are there.
 const PREDEFINED: [(&str, Driver); 3] = [("bridge", Driver::Bridge), ("host", Driver::Host), ("none", Driver::Null)];
 
@@ -92,7 +93,14 @@ pub(crate) struct Bridge {
 }
 
 impl Network {
-    fn new(name: &str, driver: Driver) -> Result<Self, Error> {
+    /// Two stores must not give addresses of one bridge, so each but the machine's has its own, named by its id.
+    fn new(name: &str, driver: Driver, is_system: bool) -> Result<Self, Error> {
+        let id = record::new_id()?;
+        let interface = match is_system {
+            true => DEFAULT_INTERFACE.to_owned(),
+            // Names of interfaces have 15 bytes.
+            false => format!("cove-{}", id.get(..8).unwrap_or(&id)),
+        };
         let mut options = BTreeMap::new();
         if driver == Driver::Bridge {
             let values = [
@@ -100,19 +108,19 @@ impl Network {
                 ("enable_icc", "true"),
                 ("enable_ip_masquerade", "true"),
                 ("host_binding_ipv4", "0.0.0.0"),
-                ("name", DEFAULT_INTERFACE),
+                ("name", interface.as_str()),
             ];
             let key = |name| format!("com.docker.network.bridge.{name}");
             options.extend(values.map(|(name, value)| (key(name), value.to_owned())));
             options.insert("com.docker.network.driver.mtu".to_owned(), crate::bridge::MTU.to_string());
         }
         Ok(Network {
-            id: record::new_id()?,
+            id,
             name: name.to_owned(),
             driver,
             created: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
             ipv4: None,
-            interface: (driver == Driver::Bridge).then(|| DEFAULT_INTERFACE.to_owned()),
+            interface: (driver == Driver::Bridge).then_some(interface),
             options,
             labels: BTreeMap::new(),
         })
@@ -127,21 +135,26 @@ impl Network {
     }
 }
 
-/// All networks of one store, in the network namespace in which it is first used.
-///
-/// It keeps its socket to the packet filter open: the kernel lets whoever closes one wait for all that was lately
-/// removed from the filter, by anybody (10 ms). So a process keeps one of these, and lets it go last of all.
-#[derive(Debug)]
+/// All networks of one store, in the network namespace of the thread that uses it.
+#[derive(Debug, Clone)]
 pub struct Networks {
     root: PathBuf,
     run: PathBuf,
-    filter: OnceLock<Mutex<Socket>>,
+    /// Whether it is the machine's store: its bridge has the plain name.
+    is_system: bool,
 }
 
 impl Networks {
     /// Those of the store with these folders: `/var/lib/cove` and `/run/cove`, for instance.
     pub fn of(root: &Path, run: &Path) -> Self {
-        Networks { root: root.join("networks"), run: run.join("networks"), filter: OnceLock::new() }
+        let is_system = root == Path::new(SYSTEM);
+        Networks { root: root.join("networks"), run: run.join("networks"), is_system }
+    }
+
+    /// The same with the bridge's plain name.
+    #[cfg(test)]
+    pub(crate) fn of_system(root: &Path, run: &Path) -> Self {
+        Networks { is_system: true, ..Self::of(root, run) }
     }
 
     /// All networks, by name. `bridge`, `host` and `none` are always there.
@@ -194,7 +207,7 @@ impl Networks {
             return Ok(network);
         }
         fs_err::create_dir_all(&self.root)?;
-        let mut network = Network::new(name, driver)?;
+        let mut network = Network::new(name, driver, self.is_system)?;
         if driver == Driver::Bridge {
             network.ipv4 = Some(self.free_pool(&network)?);
         }
@@ -242,18 +255,6 @@ impl Networks {
             fs_err::create_dir_all(&folder)?;
         }
         Ok(folder)
-    }
-
-    /// The socket to the packet filter. It is taken before the lock, never behind it.
-    pub(crate) fn filter(&self) -> Result<MutexGuard<'_, Socket>, Error> {
-        let socket = match self.filter.get() {
-            Some(socket) => socket,
-            None => {
-                let socket = firewall::open()?;
-                self.filter.get_or_init(|| Mutex::new(socket))
-            }
-        };
-        Ok(socket.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until nobody else changes networks of this store.

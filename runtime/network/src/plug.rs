@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use ipnet::Ipv4Net;
 
+use crate::firewall::Filter;
 use crate::link::{self, Link, Pair};
 use crate::netlink::{Batch, Socket};
 use crate::{Connected, Endpoint, Error, Networks, Request, bridge, conntrack, firewall, namespace, record};
@@ -43,9 +44,10 @@ impl Networks {
     /// container's namespace; the sockets that hold its ports are the caller's to close, behind this.
     pub fn disconnect(&self, endpoint: &Endpoint) -> Result<(), Error> {
         if !endpoint.ports.is_empty() {
-            let mut socket = self.filter()?;
-            firewall::unpublish(&mut socket, endpoint)?;
-            self.forget(&mut socket, endpoint)?;
+            Filter::with(|socket| {
+                firewall::unpublish(socket, endpoint)?;
+                self.forget(socket, endpoint)
+            })?;
         }
         self.release(endpoint)
     }
@@ -90,5 +92,8 @@ fn plug(host: &mut Socket, namespace: BorrowedFd<'_>, bridge: &Link, endpoint: &
     link::raise_loopback(&mut batch);
     link::raise(&mut batch, index, endpoint.address, endpoint.prefix, subnet.broadcast());
     link::default_route(&mut batch, endpoint.gateway);
-    container.run(&mut batch).map_err(failed)
+    container.run(&mut batch).map_err(failed)?;
+    let mut batch = Batch::default();
+    link::raise_port(&mut batch, name);
+    host.run(&mut batch).map_err(failed)
 }

@@ -1,5 +1,7 @@
 //! Publishing ports: reserving them on this machine and leading them to a container.
 
+use crate::firewall::Filter;
+use crate::netlink::Socket;
 use crate::network::Networks;
 use crate::nftables::Transaction;
 use crate::{Binding, Endpoint, Error, Held, PublishedPort, firewall, port};
@@ -19,7 +21,7 @@ impl Networks {
         let bindings: Vec<Binding> = held.iter().map(|held| held.binding).collect();
         // First the record, then what it stands for: nothing leads to a container that no record tells of.
         self.record_ports(endpoint, bindings)?;
-        if let Err(error) = self.lead(endpoint) {
+        if let Err(error) = Filter::with(|socket| self.lead(socket, endpoint)) {
             let _ = self.record_ports(endpoint, Vec::new());
             return Err(error);
         }
@@ -31,15 +33,14 @@ impl Networks {
         if endpoint.ports.is_empty() {
             return Ok(());
         }
-        let mut socket = self.filter()?;
-        firewall::unpublish(&mut socket, endpoint)?;
-        self.forget(&mut socket, endpoint)?;
-        drop(socket);
+        Filter::with(|socket| {
+            firewall::unpublish(socket, endpoint)?;
+            self.forget(socket, endpoint)
+        })?;
         self.record_ports(endpoint, Vec::new())
     }
 
-    fn lead(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let mut socket = self.filter()?;
+    fn lead(&self, socket: &mut Socket, endpoint: &Endpoint) -> Result<(), Error> {
         let mut transaction = Transaction::new();
         firewall::publish(&mut transaction, &endpoint.bridge, &endpoint.ports, endpoint.address);
         if transaction.is_empty() {
@@ -51,7 +52,7 @@ impl Networks {
                 let _lock = self.lock()?;
                 let wanted = firewall::elements(&endpoint.ports, endpoint.address);
                 let mut transaction = Transaction::new();
-                firewall::delete_found(&mut socket, &mut transaction, &endpoint.bridge, |map, found| {
+                firewall::delete_found(socket, &mut transaction, &endpoint.bridge, |map, found| {
                     wanted.iter().any(|(of, some)| *of == map && some.iter().any(|wanted| wanted.key == found.key))
                 })?;
                 firewall::publish(&mut transaction, &endpoint.bridge, &endpoint.ports, endpoint.address);
@@ -59,6 +60,6 @@ impl Networks {
             }
             result => result.map_err(firewall::failed)?,
         }
-        self.forget(&mut socket, endpoint)
+        self.forget(socket, endpoint)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use crate::firewall::Filter;
 use crate::network::{Bridge, Networks};
 use crate::{Endpoint, Error, firewall, record};
 
@@ -33,17 +34,16 @@ impl Networks {
         if !self.endpoints(name)?.iter().any(is_dead) {
             return Ok(0);
         }
-        let mut socket = self.filter()?;
         let _lock = self.lock()?;
         let dead: Vec<Endpoint> = self.endpoints(name)?.into_iter().filter(is_dead).collect();
         let published = dead.iter().filter(|endpoint| !endpoint.ports.is_empty());
         let published: Vec<Ipv4Addr> = published.map(|endpoint| endpoint.address).collect();
         if !published.is_empty() {
             let leads_there = |_, element: &crate::nftables::Element| firewall::leads_to(element, &published);
-            firewall::remove(&mut socket, &bridge.interface, leads_there)?;
-            for endpoint in &dead {
-                self.forget(&mut socket, endpoint)?;
-            }
+            Filter::with(|socket| {
+                firewall::remove(socket, &bridge.interface, leads_there)?;
+                dead.iter().try_for_each(|endpoint| self.forget(socket, endpoint))
+            })?;
         }
         for endpoint in &dead {
             remove(&self.lease(name, endpoint.address))?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cove_tests::{Bundle, OciRuntime, Scratch, wait_until};
+use cove_tests::{Bundle, Cmd, OciRuntime, Scratch, Terminal, wait_until};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -211,4 +211,61 @@ fn a_hook_that_talks_a_lot_or_does_not_listen() {
     let deaf = with_hook(Bundle::script("echo ran"), "createRuntime", "exec <&-; sleep 0.1")
         .set("/annotations/big", json!("x".repeat(200_000)));
     assert!(runtime.run(&deaf).ok().ends_with("ran"));
+}
+
+#[test]
+fn what_a_hook_has_made_is_taken_back_when_a_later_one_fails() {
+    let runtime = OciRuntime::under_test();
+    let folder = Scratch::new("hooks");
+    let mark = format!("cat >{}", folder.join("after").display());
+    let bundle = with_hook(with_hook(Bundle::script("true"), "createRuntime", "exit 0"), "createContainer", "exit 3");
+    let (_container, failed) = runtime.try_create(&with_hook(bundle, "poststop", &mark), &[]);
+    assert_eq!(failed.code, Some(1), "{failed}");
+    let state: Value = serde_json::from_str(&fs::read_to_string(folder.join("after")).unwrap()).unwrap();
+    assert_eq!(state["status"], "stopped", "{state}");
+    assert_eq!(runtime.remembered(), [""; 0]);
+}
+
+#[test]
+fn signals_end_a_hook_that_hangs() {
+    let runtime = OciRuntime::under_test();
+    let folder = Scratch::new("hooks");
+    let script = format!("echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000", folder.join("pid").display());
+    // What runc's own init calls is not on the caller's terminal, and runc keeps the signal for the container.
+    let kinds = ["createRuntime", "createContainer", "startContainer"];
+    for kind in &kinds[..if runtime.is_runc() { 1 } else { 3 }] {
+        let mount = folder.path().to_str().unwrap();
+        let bundle = with_hook(Bundle::script("echo ran").mount(mount, "bind", mount, &["bind"]), kind, &script);
+        bundle.write();
+        let command = runtime.command(["run", "--bundle"]).arg(bundle.path()).arg(OciRuntime::new_id());
+        let mut terminal = Terminal::run(&command, 80);
+        wait_until("the hook runs", Duration::from_secs(10), || folder.join("pid").exists());
+        fs::remove_file(folder.join("pid")).unwrap();
+        terminal.press("\x03");
+        assert!(!terminal.wait().success(), "{kind}: {}", terminal.shown());
+        assert!(!terminal.shown().contains("ran\r"), "{kind}: {}", terminal.shown());
+        assert_eq!(runtime.remembered(), [""; 0], "{kind}");
+    }
+}
+
+#[test]
+fn a_signal_to_the_runtime_alone_ends_a_hook_that_hangs() {
+    let runtime = OciRuntime::under_test();
+    if runtime.is_runc() {
+        // It keeps the signal for the container's process, and waits for the hook.
+        return;
+    }
+    let folder = Scratch::new("hooks");
+    let script = format!("echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000", folder.join("pid").display());
+    let bundle = with_hook(Bundle::script("echo ran"), "createRuntime", &script);
+    bundle.write();
+    let command = runtime.command(["run", "--bundle"]).arg(bundle.path()).arg(OciRuntime::new_id());
+    let mut terminal = Terminal::run(&command, 80);
+    wait_until("the hook runs", Duration::from_secs(10), || folder.join("pid").exists());
+    let hook: i32 = fs::read_to_string(folder.join("pid")).unwrap().trim().parse().unwrap();
+    Cmd::new("kill").args(["-TERM", &terminal.id().to_string()]).ok();
+    assert!(!terminal.wait().success(), "{}", terminal.shown());
+    assert!(terminal.shown().contains("signal 15"), "{}", terminal.shown());
+    assert!(!crate::lifecycle::is_alive(hook));
+    assert_eq!(runtime.remembered(), [""; 0]);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cove_tests::{Bundle, OciRuntime, wait_until};
+use cove_tests::{Bundle, Cmd, OciRuntime, wait_until};
 use serde_json::Value;
 
 #[test]
@@ -378,7 +378,7 @@ fn relative_paths_are_those_of_the_caller() {
     bundle.write();
     let script = "cd \"$1\" && exec \"$2\" --root ./state run --pid-file ./pid relative";
     let program = runtime.program().to_str().unwrap().to_owned();
-    let run = cove_tests::Cmd::new("sh").args(["-c", script, "sh"]).arg(bundle.path()).arg(program);
+    let run = Cmd::new("sh").args(["-c", script, "sh"]).arg(bundle.path()).arg(program);
     assert_eq!(run.ok(), "ran");
     assert!(bundle.path().join("pid").exists());
     assert_eq!(fs::read_dir(bundle.path().join("state")).unwrap().count(), 0);
@@ -396,8 +396,7 @@ fn processes(container: &cove_tests::Container<'_>) -> Vec<i32> {
 
 /// The control groups, in all hierarchies, that are called like this.
 pub fn cgroups(id: &str) -> Vec<String> {
-    let found =
-        cove_tests::Cmd::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name"]).arg(format!("*{id}*")).run();
+    let found = Cmd::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name"]).arg(format!("*{id}*")).run();
     found.stdout.lines().map(str::to_owned).collect()
 }
 
@@ -407,7 +406,7 @@ pub fn sweep(id: &str) {
     while !cgroups(id).is_empty() && Instant::now() < end {
         for group in cgroups(id).iter().rev() {
             for pid in fs::read_to_string(format!("{group}/cgroup.procs")).unwrap_or_default().lines() {
-                cove_tests::Cmd::new("kill").args(["-KILL", pid]).run();
+                Cmd::new("kill").args(["-KILL", pid]).run();
             }
             let _ = fs::remove_dir(group);
         }
@@ -419,4 +418,19 @@ fn processes_of_cgroup(id: &str) -> Vec<i32> {
         cgroups(id).into_iter().find(|folder| folder.contains("/pids/") || !folder.contains("/cgroup/unified"));
     let text = fs::read_to_string(format!("{}/cgroup.procs", folder.expect("a control group"))).unwrap();
     text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_waiter_that_was_stopped_does_not_stop_those_who_look() {
+    let runtime = OciRuntime::under_test();
+    let container = runtime.create(&Bundle::script("echo ran"));
+    let pid = container.pid().to_string();
+    Cmd::new("kill").args(["-STOP", &pid]).ok();
+    // More than wait in the queue of a socket (net.core.somaxconn is 4096, the library's own limit 128).
+    for _ in 0..300 {
+        assert_eq!(container.status(), "created");
+    }
+    Cmd::new("kill").args(["-CONT", &pid]).ok();
+    container.start().ok();
+    container.wait_output("ran");
 }

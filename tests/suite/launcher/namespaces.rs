@@ -254,3 +254,44 @@ fn offsets_of_a_time_namespace() {
     let without = Bundle::script("true").set("/linux/timeOffsets", json!({"monotonic": {"secs": 1, "nanosecs": 0}}));
     assert!(!runtime.run(&without).succeeded(), "offsets without a time namespace are refused");
 }
+
+#[test]
+fn exec_without_mounts_of_the_containers_own_is_in_its_root() {
+    let runtime = OciRuntime::under_test();
+    if runtime.is_runc() {
+        // Its exec stays in the host's root.
+        return;
+    }
+    let mut bundle = Bundle::sleeper().without_namespace("mount").file("/here", 0o644, "the image\n");
+    for pointer in ["/mounts", "/linux/maskedPaths", "/linux/readonlyPaths"] {
+        bundle = bundle.set(pointer, json!([]));
+    }
+    let container = runtime.start(&bundle);
+    assert_eq!(container.exec(&["/bin/cat", "/here"]).ok(), "the image");
+    assert!(!container.exec(&["/bin/sh", "-c", "[ -e /proc/self ]"]).succeeded(), "nothing of the host");
+}
+
+#[test]
+fn exec_joins_a_cgroup_below_the_containers() {
+    let runtime = OciRuntime::under_test();
+    let container = runtime.start(&Bundle::sleeper());
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    let line = |text: &str, name: &str| text.lines().find(|line| line.contains(name)).map(str::to_owned);
+    let (Some(pids), Some(memory)) = (line(&own, ":pids:"), line(&own, ":memory:")) else { return };
+    let path = |line: &str| line.splitn(3, ':').nth(2).unwrap().trim_start_matches('/').to_owned();
+    let below = Path::new("/sys/fs/cgroup/pids").join(path(&pids)).join("part");
+    fs::create_dir(&below).unwrap();
+    let shown = |options: &[&str]| {
+        let options: Vec<&str> = ["exec"].iter().chain(options).copied().collect();
+        container.command(&options, &["/bin/cat", "/proc/self/cgroup"]).run()
+    };
+    let ran = shown(&["--cgroup", "pids:part"]).ok();
+    let outside = |name: &str, text: &str| line(text, name).unwrap();
+    assert!(outside(":pids:", &ran).ends_with("/part"), "{ran}");
+    assert!(!outside(":memory:", &ran).ends_with("/part"), "only there ({memory}): {ran}");
+    for wrong in ["nothing-there", "../x", "pids:/../../x"] {
+        let refused = shown(&["--cgroup", wrong]);
+        assert!(!refused.succeeded() && refused.stdout.is_empty(), "{wrong}: {refused}");
+    }
+    let _ = fs::remove_dir(below);
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use cove_tests::console::Console;
 use cove_tests::{Bundle, DEFAULT_CAPABILITIES, OciRuntime};
 use serde_json::{Value, json};
 
@@ -239,4 +240,34 @@ fn seccomp_that_is_wrong_is_refused() {
         let refused = runtime.run(&Bundle::script("echo ran").set("/linux/seccomp", wrong.clone()));
         assert!(!refused.succeeded() && refused.stdout.is_empty(), "{wrong}: {refused}");
     }
+}
+
+#[test]
+fn a_capability_that_nobody_knows_is_passed_over() {
+    let runtime = OciRuntime::under_test();
+    let bundle = Bundle::script("grep CapEff /proc/self/status").capabilities(&["CAP_KILL", "CAP_FLY"]);
+    let ran = runtime.run(&bundle);
+    assert!(ran.succeeded() && ran.stdout.contains("0000000000000020"), "{ran}");
+    assert!(ran.stderr.contains("unknown") && ran.stderr.contains("CAP_FLY"), "it is said: {ran}");
+}
+
+#[test]
+fn whoever_answers_for_seccomp_is_told_before_anything_is_asked() {
+    let runtime = OciRuntime::under_test();
+    let socket = Console::listen(&runtime.file("listener"));
+    let rule = json!({"names": ["setgroups", "capset"], "action": "SCMP_ACT_NOTIFY"});
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule], "listenerPath": socket.path(), "listenerMetadata": "mine"
+    });
+    let bundle = Bundle::script("echo ran").set("/linux/seccomp", profile);
+    std::thread::scope(|scope| {
+        let ran = scope.spawn(|| runtime.run(&bundle));
+        let (descriptor, state) = socket.receive();
+        let state: Value = serde_json::from_str(&state).unwrap();
+        assert_eq!((&state["metadata"], &state["fds"]), (&json!("mine"), &json!(["seccompFd"])), "{state}");
+        // Nobody answers any more: what is asked about fails, and nothing hangs.
+        drop(descriptor);
+        let ran = ran.join().unwrap();
+        assert!(!ran.succeeded() && !ran.stdout.contains("ran"), "{ran}");
+    });
 }

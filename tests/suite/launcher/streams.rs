@@ -1,9 +1,11 @@
 //! Standard streams, terminals, descriptors and the log.
 
 use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use cove_tests::console::{Console, press, read_terminal};
-use cove_tests::{Bundle, Cmd, OciRuntime, Terminal};
+use cove_tests::{Bundle, Cmd, OciRuntime, Terminal, wait_until};
 use serde_json::{Value, json};
 
 /// Prints the descriptors that the shell itself has: `ls` would show its own too.
@@ -48,7 +50,7 @@ fn the_first_process_has_no_descriptor_of_the_runtime() {
         let (container, finished) = runtime.make("create", &Bundle::sleeper(), &options);
         assert!(finished.succeeded(), "{finished}");
         container.start().ok();
-        cove_tests::wait_until("the shell runs", std::time::Duration::from_secs(5), || {
+        wait_until("the shell runs", Duration::from_secs(5), || {
             fs::read_link(format!("/proc/{}/exe", container.pid())).is_ok_and(|program| program.ends_with("busybox"))
         });
         let mut open: Vec<String> = fs::read_dir(format!("/proc/{}/fd", container.pid()))
@@ -215,4 +217,79 @@ fn a_container_outlives_the_runtime_and_its_streams() {
     let container = runtime.start(&Bundle::script("sleep 0.2; echo late; echo late >&2"));
     container.wait_stopped();
     assert_eq!(container.output(), "late\nlate\n");
+}
+
+#[test]
+fn a_descriptor_of_the_process_is_sent() {
+    let runtime = OciRuntime::under_test();
+    if runtime.is_runc_1_1() {
+        return;
+    }
+    let socket = Console::listen(&runtime.file("pidfd"));
+    let pid_of = |file: &fs::File| {
+        use std::os::fd::AsRawFd;
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).unwrap();
+        info.lines().find_map(|line| line.strip_prefix("Pid:")).expect("a pidfd").trim().parse::<i32>().unwrap()
+    };
+    let (container, finished) = runtime.try_create(&Bundle::sleeper(), &["--pidfd-socket", socket.path()]);
+    assert!(finished.succeeded(), "{finished}");
+    assert_eq!(pid_of(&socket.receive().0), container.pid());
+    container.start().ok();
+    let file = runtime.file("exec.pid");
+    let options = ["exec", "--detach", "--pidfd-socket", socket.path(), "--pid-file", file.to_str().unwrap()];
+    let command = container.command(&options, &["/bin/sleep", "100"]);
+    assert!(runtime.finish(&command, &runtime.file("exec.out")).succeeded());
+    assert_eq!(pid_of(&socket.receive().0).to_string(), fs::read_to_string(file).unwrap());
+}
+
+#[test]
+fn what_the_container_does_not_read_holds_up_neither_output_nor_signals() {
+    let runtime = OciRuntime::under_test();
+    let script = "stty raw -echo; trap 'echo heard; exit 5' USR1; echo ready; while :; do sleep 0.02; echo more; done";
+    let bundle = Bundle::script(script).set("/process/terminal", json!(true));
+    bundle.write();
+    let command = runtime.command(["run", "--bundle"]).arg(bundle.path()).arg(OciRuntime::new_id());
+    let mut terminal = Terminal::run(&command, 80);
+    terminal.wait_for("ready");
+    // Terminals hold 8 to 12 kB each: more than one, less than the two and what lies between.
+    for _ in 0..12 {
+        terminal.press(&"x".repeat(2000));
+    }
+    let before = terminal.shown().len();
+    terminal.wait_until("the output goes on", |shown| shown.len() > before + 100);
+    Cmd::new("kill").args(["-USR1", &terminal.id().to_string()]).ok();
+    terminal.wait_for("heard");
+    assert_eq!(terminal.wait().code(), Some(5));
+}
+
+#[test]
+fn output_that_nobody_reads_holds_up_no_signals() {
+    let runtime = OciRuntime::under_test();
+    if runtime.is_runc() {
+        // It wants a terminal of the caller's for a container with one.
+        return;
+    }
+    let bundle = Bundle::script("trap 'exit 5' USR1; while :; do echo line of the container; done")
+        .set("/process/terminal", json!(true));
+    bundle.write();
+    let id = OciRuntime::new_id();
+    let mut run = Command::new(runtime.program())
+        .arg("--root")
+        .arg(runtime.root())
+        .args(["run", "--bundle"])
+        .arg(bundle.path())
+        .arg(&id)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Until everything between is full.
+    let state = || runtime.command(["state", &id]).run().stdout;
+    wait_until("it runs", Duration::from_secs(10), || state().contains("running"));
+    std::thread::sleep(Duration::from_millis(500));
+    runtime.command(["kill", &id, "KILL"]).ok();
+    wait_until("it has ended", Duration::from_secs(10), || !state().contains("running"));
+    // What it has printed last is still for whoever reads; who asks for the end gets it.
+    Cmd::new("kill").args(["-TERM", &run.id().to_string()]).ok();
+    wait_until("run ends", Duration::from_secs(10), || run.try_wait().unwrap().is_some());
 }

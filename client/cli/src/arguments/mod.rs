@@ -7,6 +7,7 @@ mod life;
 mod look;
 mod registry;
 mod system;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub use life::{
 pub use look::{Diff, Events, InspectContainers, InspectNetworks, ListNetworks, Logs, Port, Ps, Stats, Top};
 pub use registry::{InspectManifest, Login, Logout, ProgressStyle, Pull, Push, Search};
 pub use system::{Completion, DiskUsage, Info, Shell, SystemPrune, Version};
+pub use volume::{CreateVolume, InspectVolumes, ListVolumes, PruneVolumes, RemoveVolumes, VolumeCommand};
 
 /// Push, pull and keep images
 #[derive(Debug, Parser)]
@@ -95,9 +97,13 @@ pub enum Command {
     Run(Run),
     Ps(Ps),
     Attach(Attach),
+    Commit(Commit),
+    Cp(Copy),
     Create(Create),
+    Diff(Diff),
     Events(Events),
     Exec(Exec),
+    Export(Export),
     Kill(Kill),
     Logs(Logs),
     Pause(Pause),
@@ -145,6 +151,11 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<SystemCommand>,
     },
+    /// Manage volumes
+    Volume {
+        #[command(subcommand)]
+        command: Option<VolumeCommand>,
+    },
     Completion(Completion),
     History(History),
     Import(Import),
@@ -159,14 +170,19 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum ContainerCommand {
     Attach(Attach),
+    Commit(Commit),
+    Cp(Copy),
     Create(Create),
+    Diff(Diff),
     Exec(Exec),
+    Export(Export),
     Inspect(InspectContainers),
     Kill(Kill),
     Logs(Logs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(Ps),
     Pause(Pause),
+    Prune(PruneContainers),
     Port(Port),
     Rename(Rename),
     Restart(Restart),

@@ -23,6 +23,7 @@ mod save;
 mod search;
 mod tag;
 mod version;
+mod volume;
 
 use crate::arguments::{Command, Cove, ImageCommand, ManifestCommand, SystemCommand};
 use crate::context::Context;
@@ -37,9 +38,13 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
         Command::Completion(arguments) => completion::run(context, &arguments),
         Command::Container { command } => command.map_or(Ok(()), |command| container::run_command(context, command)),
         Command::Attach(arguments) => container::attach::run(context, &arguments),
+        Command::Commit(arguments) => container::commit::run(context, &arguments),
+        Command::Cp(arguments) => container::copy::run(context, &arguments),
         Command::Create(arguments) => container::run::create(context, &arguments),
+        Command::Diff(arguments) => container::diff::run(context, &arguments),
         Command::Events(arguments) => events::run(context, &arguments),
         Command::Exec(arguments) => container::exec::run(context, &arguments),
+        Command::Export(arguments) => container::export::run(context, &arguments),
         Command::Kill(arguments) => container::kill::run(context, &arguments),
         Command::Logs(arguments) => container::logs::run(context, &arguments),
         Command::Pause(arguments) => container::pause::pause(context, &arguments),
@@ -76,6 +81,7 @@ pub fn run(context: &Context, cove: Cove) -> Result<(), Error> {
         Command::System { command } => command.map_or(Ok(()), |command| system(context, command)),
         Command::Tag(arguments) => tag::run(context, &arguments),
         Command::Version(arguments) => version::run(context, &arguments),
+        Command::Volume { command } => command.map_or(Ok(()), |command| volume::run(context, command)),
     }
 }
 
@@ -86,11 +92,16 @@ pub fn needs_store(cove: &Cove) -> bool {
         Some(Command::Image { command }) => command.is_some(),
         Some(Command::Network { command }) => command.is_some(),
         Some(Command::System { command }) => command.is_some(),
+        Some(Command::Volume { command }) => command.is_some(),
         Some(
             Command::Attach(_)
+            | Command::Commit(_)
+            | Command::Cp(_)
             | Command::Create(_)
+            | Command::Diff(_)
             | Command::Events(_)
             | Command::Exec(_)
+            | Command::Export(_)
             | Command::History(_)
             | Command::Kill(_)
             | Command::Logs(_)
@@ -137,7 +148,14 @@ pub fn unpacks(cove: &Cove) -> bool {
         matches!(command, ImageCommand::Pull(_) | ImageCommand::Load(_) | ImageCommand::Import(_))
     };
     match &cove.command {
-        Some(Command::Create(_) | Command::Run(_) | Command::Pull(_) | Command::Load(_) | Command::Import(_)) => true,
+        Some(
+            Command::Commit(_)
+            | Command::Create(_)
+            | Command::Run(_)
+            | Command::Pull(_)
+            | Command::Load(_)
+            | Command::Import(_),
+        ) => true,
         Some(Command::Image { command }) => command.as_ref().is_some_and(below),
         _ => false,
     }

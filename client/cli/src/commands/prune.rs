@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 use cove_engine::{LabelFilter, PruneFilter, Pruned};
 use time::OffsetDateTime;
 
-use super::remove;
+use super::{container, remove};
 use crate::arguments::{Prune, SystemPrune};
 use crate::context::Context;
 use crate::error::Error;
@@ -33,12 +33,19 @@ pub fn run_system(context: &Context, arguments: &SystemPrune) -> Result<(), Erro
         true => "all images without at least one container associated to them",
         false => "all dangling images",
     };
-    let what = format!("WARNING! This will remove:\n  - {images}\n  - what unfinished pulls have left\n");
+    let containers = "all stopped containers";
+    let what =
+        format!("WARNING! This will remove:\n  - {containers}\n  - {images}\n  - what unfinished pulls have left\n");
     if !arguments.force && !confirmed(context, &what)? {
         return Ok(());
     }
+    // First, so that their images are unused.
+    let containers =
+        container::prune::prune(context, &PruneConditions::read(&arguments.filter, OffsetDateTime::now_utc())?)?;
+    containers.tell(context)?;
     let store = context.store()?;
     let mut pruned = store.prune(&filter)?;
+    pruned.bytes += containers.bytes;
     pruned.bytes += store.prune_partial()?;
     tell(context, &pruned)
 }
@@ -78,7 +85,7 @@ fn labels(conditions: Vec<(String, Option<String>)>) -> Vec<LabelFilter> {
 
 /// Asks whether to go on. Where nobody answers, the answer is no: then, as with docker, nothing is done and nothing
 /// has failed.
-fn confirmed(context: &Context, what: &str) -> Result<bool, Error> {
+pub(super) fn confirmed(context: &Context, what: &str) -> Result<bool, Error> {
     context.printer.text(&format!("{what}\nAre you sure you want to continue? [y/N] "))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -62,7 +62,7 @@ fn named(store: &Store, name: &str, defaults: &ReferenceDefaults) -> Result<Vec<
 }
 
 /// Writes a file beside the wanted one and renames it, so that nobody finds half an archive.
-fn into_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<(), Error> {
+pub(super) fn into_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<(), Error> {
     // Devices and pipes are written to as they are.
     if path.exists() && !path.is_file() {
         let mut file = fs::OpenOptions::new().write(true).open(path)?;

@@ -5,7 +5,7 @@ use std::io::Write;
 use cove_container::check::Kernel;
 use cove_container::config::NetworkMode;
 use cove_container::events::Event;
-use cove_container::{Container, ContainerId, Record, RootFolder};
+use cove_container::{Container, ContainerId, Record, RootFolder, Volumes};
 use cove_engine::{Found, Image, Store};
 use time::OffsetDateTime;
 
@@ -33,8 +33,10 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
             _ => id.short().to_owned(),
         };
     }
+    let volumes = Volumes::new(&context.places().root);
+    let resolved = volumes.resolve(&config, &requested.host_config, &context.containers())?;
     // Until its record is there nobody knows that the image is needed.
-    let _hold = store.hold()?;
+    let hold = store.hold()?;
     let image = store.image(found.image.id())?.ok_or_else(|| no_such_image(&found))?;
     let record = Record {
         id,
@@ -45,13 +47,19 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
         layers: layers(context, &image)?,
         user_attributes: store.has_user_attributes(),
         root: image.root_layer().map(RootFolder::of).transpose().map_err(Error::Io)?.unwrap_or_default(),
-        mounts: Vec::new(),
+        mounts: resolved.mounts,
         config,
         host_config: requested.host_config,
         endpoints: requested.endpoints,
     };
     let container = context.containers().create(record)?;
+    drop((hold, resolved.holds));
     let record = container.record()?;
+    if let Err(error) = volumes.seed(&record) {
+        let _lock = container.lock_exclusive();
+        let _ = context.containers().remove(&container);
+        return Err(error.into());
+    }
     context.tell(&Event::of_container(&record, "create", &[]));
     if let Some(id_file) = id_file {
         id_file.write(&record.id)?;

@@ -3,6 +3,7 @@
 mod create;
 mod described;
 mod detach_keys;
+mod files;
 mod monitor;
 mod session;
 mod terminal;
@@ -10,5 +11,6 @@ mod terminal;
 pub use create::create;
 pub use described::{Described, described, disk_usage};
 pub use detach_keys::DetachKeys;
-pub use monitor::{ask, put_right, runtime_of, start};
+pub use files::{Access, Files, made, snapshot_options};
+pub use monitor::{ask, is_ours, put_right, runtime_of, start};
 pub use session::{Outcome, Session};

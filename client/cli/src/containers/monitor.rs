@@ -21,10 +21,12 @@ fn runtime() -> Result<PathBuf, Error> {
 
 /// The runtime that a container is made with: ours, or the one that `--runtime` names.
 pub fn runtime_of(name: &str) -> Result<PathBuf, Error> {
-    match name {
-        "" | "cove" | "cove-runtime" => runtime(),
-        other => Ok(PathBuf::from(other)),
-    }
+    if is_ours(name) { runtime() } else { Ok(PathBuf::from(name)) }
+}
+
+/// Whether a container is made with our own runtime.
+pub fn is_ours(name: &str) -> bool {
+    matches!(name, "" | "cove" | "cove-runtime")
 }
 
 /// Starts a container that does not run. The caller holds its exclusive lock, and hears over the connection what becomes

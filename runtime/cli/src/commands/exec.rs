@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use cove_launcher::{ConsoleSocket, Container, ExecOptions, Process, Relay, Signals, attend};
+use cove_launcher::cgroups::Below;
+use cove_launcher::{Asked, ConsoleSocket, Container, ExecOptions, Process, Relay, Signals, attend, capability_named};
 use lexopt::{Arg, Parser, ValueExt};
-use oci_spec::runtime::{Capability, LinuxCapabilities, User};
+use oci_spec::runtime::{Capability, User};
 
 use crate::Failed;
 use crate::arguments::Global;
@@ -32,6 +33,8 @@ struct Words {
     capabilities: Vec<String>,
     preserve_fds: u32,
     ignore_paused: bool,
+    cgroups: Vec<Below>,
+    pidfd_socket: Option<PathBuf>,
 }
 
 impl Words {
@@ -53,6 +56,8 @@ impl Words {
                 Arg::Long("no-new-privs") => words.no_new_privileges = true,
                 Arg::Long("cap") | Arg::Short('c') => words.capabilities.push(parser.value()?.string()?),
                 Arg::Long("preserve-fds") => words.preserve_fds = parser.value()?.parse()?,
+                Arg::Long("cgroup") => words.cgroups.push(parse_cgroup(&parser.value()?.string()?)?),
+                Arg::Long("pidfd-socket") => words.pidfd_socket = some_path(&mut parser)?,
                 Arg::Long("ignore-paused") => words.ignore_paused = true,
                 // Accepted by runc, without effect there as well.
                 Arg::Long("no-subreaper") => {}
@@ -103,10 +108,20 @@ impl Words {
             process.user.set_additional_gids(Some(self.groups.clone()));
         }
         if !self.capabilities.is_empty() {
-            process.capabilities = Some(with(process.capabilities.unwrap_or_default(), &self.capabilities)?);
+            process.capabilities = Some(with(process.capabilities.unwrap_or_default(), &self.capabilities));
         }
         Ok(process)
     }
+}
+
+/// `[CONTROLLER[,CONTROLLER…]:]PATH`, below the container's cgroup.
+fn parse_cgroup(text: &str) -> Result<Below, Failed> {
+    let (names, path) = text.split_once(':').map_or(("", text), |(names, path)| (names, path));
+    let controllers: Vec<String> = names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    if path.split('/').any(|part| part == "..") {
+        return Err(format!("bad sub cgroup path: {path}").into());
+    }
+    Ok(Below { controllers, path: path.into() })
 }
 
 /// `UID[:GID]`, numbers of 32 bits.
@@ -125,10 +140,13 @@ fn parse_user(text: &str) -> Result<User, Failed> {
 }
 
 /// More capabilities, in all sets but the ambient one: a program gets those only if it was made to.
-fn with(mut sets: LinuxCapabilities, names: &[String]) -> Result<LinuxCapabilities, Failed> {
+fn with(mut asked: Asked, names: &[String]) -> Asked {
     for name in names {
-        let capability: Capability =
-            serde_json::from_str(&format!("{name:?}")).map_err(|_| format!("unknown capability {name:?}"))?;
+        let Some(capability) = capability_named(name) else {
+            asked.unknown.push(name.clone());
+            continue;
+        };
+        let sets = &mut asked.sets;
         let add = |set: &Option<std::collections::HashSet<Capability>>| {
             let mut set = set.clone().unwrap_or_default();
             set.insert(capability);
@@ -137,7 +155,7 @@ fn with(mut sets: LinuxCapabilities, names: &[String]) -> Result<LinuxCapabiliti
         let (bounding, effective, permitted) = (add(sets.bounding()), add(sets.effective()), add(sets.permitted()));
         sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
     }
-    Ok(sets)
+    asked
 }
 
 pub(super) fn exec(global: &Global, parser: Parser, log: &Log) -> Result<u8, Failed> {
@@ -155,6 +173,8 @@ fn run(global: &Global, parser: Parser, log: &Log) -> Result<u8, Failed> {
         pid_file: words.pid_file.clone(),
         ignore_paused: words.ignore_paused,
         preserve_fds: words.preserve_fds,
+        cgroups: words.cgroups.clone(),
+        pidfd_socket: words.pidfd_socket.clone(),
     };
     let mut relay = None;
     if !words.detach && options.process.terminal && options.console_socket.is_none() {

@@ -14,6 +14,9 @@ const GENERATION: &str = "user.cove.log-generation";
 /// So many numbers in a row without a file mean that there are no more. A rotation that was killed leaves one hole.
 const HOLES: u32 = 8;
 
+/// How often files without numbers are looked for while they move.
+const TRIES: u32 = 32;
+
 /// The folder of a log and the names in it.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -137,9 +140,30 @@ impl Place {
         Ok(Some(Part { file: File::from(file), identity, generation, missing_before: 0 }))
     }
 
-    /// All files, the oldest first. From the newest to the oldest name, in which direction files move too: one that
-    /// becomes older meanwhile may be met twice, which is seen, and cannot be missed between two that are met.
+    /// All files, the oldest first.
+    ///
+    /// They are looked for from the newest name to the oldest, in which direction files move too: one that becomes older
+    /// meanwhile may be met twice, which is seen, and none that is older than one that was met can be missed. But one
+    /// that was begun meanwhile can be met late, so their numbers give the order, and where there are none it is tried
+    /// again until nothing was begun.
     pub fn parts(&self) -> io::Result<Vec<Part>> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut parts = self.look_for_parts()?;
+            if parts.iter().all(|part| part.generation.is_some()) {
+                parts.sort_by_key(|part| part.generation);
+                return Ok(parts);
+            }
+            let unchanged = parts.last().is_some_and(|newest| self.is_newest(newest.identity).unwrap_or(false));
+            // A log whose newest file is gone for good is read as it is.
+            if unchanged || tries == TRIES {
+                return Ok(parts);
+            }
+        }
+    }
+
+    fn look_for_parts(&self) -> io::Result<Vec<Part>> {
         let mut parts: Vec<Part> = Vec::new();
         let mut holes = 0;
         for age in 0.. {

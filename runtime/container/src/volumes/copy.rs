@@ -102,7 +102,11 @@ impl Walk<'_> {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let stat = match statat(from, name, AtFlags::SYMLINK_NOFOLLOW) {
+                // Overlayfs lists whiteouts of a folder that only one layer has.
+                Err(Errno::NOENT) => continue,
+                found => found?,
+            };
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 folders.push(name.to_owned());
                 continue;

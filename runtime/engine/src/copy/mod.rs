@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 pub use glob::glob;
 pub use into::{IntoOptions, archive_in};
-pub use out::archive_out;
+pub use out::{archive_out, archive_out_as};
 pub use stat::{PathStat, stat};
 
 use crate::snapshot::SnapshotError;

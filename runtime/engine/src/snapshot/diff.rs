@@ -77,14 +77,14 @@ struct Level {
     pending: Option<ChangeKind>,
 }
 
-struct Comparison<'a> {
+struct Comparison {
     upper: Upper,
-    made: Made<'a>,
+    made: Made,
     changes: Vec<Change>,
     levels: Vec<Level>,
 }
 
-impl Comparison<'_> {
+impl Comparison {
     fn run(&mut self) -> Result<(), SnapshotError> {
         // Docker does not tell of the root itself.
         self.enter(Vec::new(), false, None)?;

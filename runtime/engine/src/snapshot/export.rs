@@ -28,9 +28,12 @@ pub fn write_tree(root: BorrowedFd<'_>, out: impl Write) -> Result<(), SnapshotE
     emitter.finish().map(drop)
 }
 
-/// A folder on the way down. They are opened from the one above, so that no path is too long; only some stay open.
+/// How many of the folders on the way stay open.
+const OPEN: usize = 64;
+
+/// A folder on the way down. It is opened from the one above; those far above are closed, and opened again by their path.
 struct Level {
-    folder: OwnedFd,
+    folder: Option<OwnedFd>,
     path: Vec<u8>,
     names: Vec<Vec<u8>>,
 }
@@ -46,8 +49,9 @@ pub(crate) fn walk<W: Write>(
     let enter = |folder: OwnedFd, path: Vec<u8>| -> Result<Level, SnapshotError> {
         let mut names = node::names(folder.as_fd()).map_err(|error| failed("list the folder", &path, error))?;
         names.reverse();
-        Ok(Level { folder, path, names })
+        Ok(Level { folder: Some(folder), path, names })
     };
+    let top = folder;
     let folder = rustix::fs::openat(folder, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| failed("open the folder", inside, error))?;
     let mut levels = vec![enter(folder, inside.to_vec())?];
@@ -60,7 +64,15 @@ pub(crate) fn walk<W: Write>(
         let rest = path.strip_prefix(inside).unwrap_or(&path);
         let rest = rest.strip_prefix(b"/").unwrap_or(rest);
         let written = [prefix, rest].concat();
-        let found = find(level.folder.as_fd(), &name).map_err(|error| failed("look at", &path, error))?;
+        let found = match &level.folder {
+            Some(folder) => find(folder.as_fd(), &name),
+            None => {
+                let below = level.path.strip_prefix(inside).unwrap_or(&level.path);
+                let folder = open_again(top, below).map_err(|error| failed("open the folder", &level.path, error))?;
+                find(level.folder.insert(folder).as_fd(), &name)
+            }
+        };
+        let found = found.map_err(|error| failed("look at", &path, error))?;
         match found {
             Found::Nothing => {}
             Found::Mounted(node) if mounts == Mounts::Empty || is_kernel(&node) => {
@@ -72,11 +84,22 @@ pub(crate) fn walk<W: Write>(
                 if node.is_folder() {
                     let folder = node.folder().map_err(|error| failed("open the folder", &path, error))?;
                     levels.push(enter(folder, path)?);
+                    if let Some(far) = levels.len().checked_sub(OPEN + 1) {
+                        levels[far].folder = None;
+                    }
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Opens a folder once more. A link that has come into the way meanwhile is not followed.
+fn open_again(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    let path = if path.is_empty() { b"." } else { path };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat2(top, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
 enum Found {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom};
 
 use super::emit::Emitter;
 use super::node::Node;
@@ -52,19 +52,19 @@ struct Level {
     names: Vec<Vec<u8>>,
     /// Nothing of what is below shows here.
     is_cut_off: bool,
-    /// The folder itself, as long as it is not written: it is if something in it is.
-    pending: Option<Node>,
+    /// The folder itself is not written yet: it is if something in it is.
+    waits: bool,
 }
 
-struct Writing<'a, W> {
+struct Writing<W> {
     upper: Upper,
     overlay: OverlayXattr,
-    made: Made<'a>,
+    made: Made,
     emitter: Emitter<W>,
     levels: Vec<Level>,
 }
 
-impl<W: Write> Writing<'_, W> {
+impl<W: Write> Writing<W> {
     /// Layers do not carry their root, as a rule. This one does if it is no longer what it was, apart from its time.
     fn root(&mut self, upper: &Path, before: &RootBefore) -> Result<(), SnapshotError> {
         let open = |path: &Path| {
@@ -89,7 +89,7 @@ impl<W: Write> Writing<'_, W> {
     }
 
     fn run(&mut self) -> Result<(), SnapshotError> {
-        self.enter(Vec::new(), false, None)?;
+        self.enter(Vec::new(), false, false)?;
         while let Some(level) = self.levels.last_mut() {
             let Some(name) = level.names.pop() else {
                 self.levels.pop();
@@ -101,10 +101,10 @@ impl<W: Write> Writing<'_, W> {
         Ok(())
     }
 
-    fn enter(&mut self, path: Vec<u8>, is_cut_off: bool, pending: Option<Node>) -> Result<(), SnapshotError> {
+    fn enter(&mut self, path: Vec<u8>, is_cut_off: bool, waits: bool) -> Result<(), SnapshotError> {
         let mut names = self.upper.names(&path)?;
         names.reverse();
-        self.levels.push(Level { path, names, is_cut_off, pending });
+        self.levels.push(Level { path, names, is_cut_off, waits });
         Ok(())
     }
 
@@ -134,7 +134,7 @@ impl<W: Write> Writing<'_, W> {
                 self.emitter.mark(joined(&path, b".wh..wh..opq"))?;
             }
             let is_cut_off = is_cut_off || is_opaque || !matches!(below, Found::Folder(_));
-            return self.enter(path, is_cut_off, Some(node).filter(|_| waits));
+            return self.enter(path, is_cut_off, waits);
         }
         if is_ours || self.is_same(&node, folder, name, &below)? {
             return Ok(());
@@ -158,8 +158,11 @@ impl<W: Write> Writing<'_, W> {
 
     fn folders(&mut self) -> Result<(), SnapshotError> {
         for level in &mut self.levels {
-            if let Some(node) = level.pending.take() {
-                self.emitter.node(&node, &level.path)?;
+            if std::mem::take(&mut level.waits) {
+                let (folder, name) = split(&level.path);
+                if let Some(node) = self.upper.node(folder, name)? {
+                    self.emitter.node(&node, &level.path)?;
+                }
             }
         }
         Ok(())
@@ -194,6 +197,10 @@ fn is_same_content(one: &Node, other: &Node) -> rustix::io::Result<bool> {
     let (mut left, mut right) = (vec![0; PIECE], vec![0; PIECE]);
     let mut offset = 0;
     loop {
+        // Holes that both have are the same, however large they are.
+        let next = [data(&one, offset)?, data(&other, offset)?];
+        let Some(next) = next.into_iter().flatten().min() else { return Ok(true) };
+        offset = next;
         let count = fill(&one, &mut left, offset)?;
         if fill(&other, &mut right, offset)? != count || left[..count] != right[..count] {
             return Ok(false);
@@ -202,6 +209,24 @@ fn is_same_content(one: &Node, other: &Node) -> rustix::io::Result<bool> {
             return Ok(true);
         }
         offset += count as u64;
+    }
+}
+
+/// Where the next data of a file is; `None` if there is none up to its end.
+fn data(file: impl AsFd, offset: u64) -> rustix::io::Result<Option<u64>> {
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(next) => Ok(Some(next)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        // A file system that does not know of holes.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOTSUP) => Ok(Some(offset)),
+        Err(error) => Err(error),
+    }
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memrchr(b'/', path) {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&[], path),
     }
 }
 

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 pub use diff::{Change, ChangeKind, diff};
 pub(crate) use emit::Emitter;
 pub use export::write_tree;
-pub(crate) use export::{Mounts, walk};
+pub(crate) use export::{Mounts, is_kernel, walk};
 pub use layer::{LayerWritten, write_layer};
 pub(crate) use node::{Node, names};
 

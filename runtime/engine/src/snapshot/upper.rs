@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::Stat;
 use rustix::io::Errno;
@@ -108,18 +108,20 @@ impl Upper {
 
 /// What the runtime has made in the writable layer, and the folders on the way there.
 #[derive(Debug)]
-pub(super) struct Made<'a> {
-    paths: HashSet<&'a [u8]>,
-    folders: HashSet<&'a [u8]>,
+pub(super) struct Made {
+    paths: HashSet<Vec<u8>>,
+    folders: HashSet<Vec<u8>>,
 }
 
-impl<'a> Made<'a> {
-    pub(super) fn new(options: &'a SnapshotOptions) -> Self {
+impl Made {
+    pub(super) fn new(options: &SnapshotOptions) -> Self {
         let (mut paths, mut folders) = (HashSet::new(), HashSet::new());
         for path in &options.made {
-            let path = path.strip_prefix("/").unwrap_or(path);
-            paths.insert(path.as_os_str().as_bytes());
-            folders.extend(path.ancestors().skip(1).map(|folder| folder.as_os_str().as_bytes()));
+            // Users write `//` and a slash at the end.
+            let path: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+            let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+            paths.insert(bytes(&path));
+            folders.extend(path.ancestors().skip(1).map(bytes));
         }
         Made { paths, folders }
     }

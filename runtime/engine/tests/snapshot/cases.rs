@@ -187,6 +187,32 @@ fn what_was_only_copied_up_is_left_out() {
     );
 }
 
+/// An archive may have cut them off, docker thinks.
+#[test]
+fn nanoseconds_count_only_where_both_times_have_some() {
+    if !is_root() {
+        return;
+    }
+    let set = |path: &Path, tv_nsec| {
+        let time = Timespec { tv_sec: 1_000_000_000, tv_nsec };
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty()).unwrap();
+    };
+    let mut container = Container::new(|root| {
+        for (name, nanoseconds) in [("none", 0), ("some", 1)] {
+            fs::write(root.join(name), "").unwrap();
+            set(&root.join(name), nanoseconds);
+        }
+    });
+    for name in ["none", "some"] {
+        set(&container.root().join(name), 2);
+    }
+    container.unmount();
+    let changes: Vec<_> = container.diff().into_iter().map(|change| change.path).collect();
+    assert_eq!(changes, [Path::new("/some")]);
+    assert_eq!(names(&container.layer()), ["none", "some"]);
+}
+
 #[test]
 fn what_the_runtime_made_is_left_out_while_it_is_empty() {
     if !is_root() {
@@ -202,7 +228,7 @@ fn what_the_runtime_made_is_left_out_while_it_is_empty() {
     fs::write(root.join("more/other"), "").unwrap();
     fs::write(root.join("d2/volume/file"), "").unwrap();
     container.unmount();
-    let made = ["/data/volume", "/more/volume", "/d2/volume", "/empty/volume", "/etc/hosts", "/etc/hostname", "/d1"];
+    let made = ["/data/volume/", "//more//volume", "/d2/volume", "/empty/volume", "/etc/hosts", "/etc/hostname", "/d1"];
     let options = SnapshotOptions { made: made.iter().map(Into::into).collect(), ..SnapshotOptions::default() };
     let changes = diff(&container.upper, &container.lowers, &options).unwrap();
     let told: Vec<_> =
@@ -314,6 +340,24 @@ fn a_file_of_holes_costs_what_it_has() {
     found.read_exact_at(&mut text, 1 << 39).unwrap();
     assert_eq!((text.as_slice(), found_size.len()), (&b"in the middle"[..], 1 << 40));
     assert!(found_size.blocks() < 1000);
+}
+
+/// The same file, copied up and not changed, is compared without reading its holes.
+#[test]
+fn a_copied_up_file_of_holes_is_not_read() {
+    if !is_root() {
+        return;
+    }
+    let mut container = Container::new(|root| {
+        let file = fs::File::create(root.join("holes")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        file.write_all_at(b"in the middle", 1 << 39).unwrap();
+    });
+    let file = container.root().join("holes");
+    fs::set_permissions(&file, file.metadata().unwrap().permissions()).unwrap();
+    container.unmount();
+    assert!(container.upper.join("holes").exists());
+    assert!(names(&container.layer()).is_empty());
 }
 
 /// Other programs agree about names, links and times.

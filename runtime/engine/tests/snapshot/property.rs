@@ -61,7 +61,7 @@ fn a_layer_on_top_of_the_image_shows_what_the_container_shows() {
         return;
     }
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let rounds = number("COVE_TEST_ROUNDS").unwrap_or(1200);
+    let rounds = number("COVE_TEST_ROUNDS").unwrap_or(1000);
     let first = number("COVE_TEST_SEED").unwrap_or_else(|| rand::random_range(0..u64::MAX / 2));
     println!("COVE_TEST_SEED={first}");
     for seed in first..first + rounds {

@@ -12,6 +12,15 @@ use super::folder::{Folder, Version};
 use super::systemd::Placeholder;
 use super::{CgroupError, Cgroups, Hierarchy, place};
 
+/// A cgroup below a container's own (`exec --cgroup`).
+#[derive(Debug, Clone)]
+pub struct Below {
+    /// Only in the hierarchies of these; in all if there are none.
+    pub controllers: Vec<String>,
+    /// Relative to the container's.
+    pub path: PathBuf,
+}
+
 /// The open cgroups of a container, for a child to join.
 ///
 /// The parent keeps it until the child is in: it also keeps a unit of systemd alive that nothing is in yet.
@@ -117,8 +126,15 @@ impl Cgroups {
     ///
     /// # Errors
     /// Cgroups that are not there or may not be opened.
-    pub fn entrance_below(&self, below: &Path) -> Result<Entrance, CgroupError> {
-        self.open_doors(&|hierarchy| Ok(hierarchy.path.join(place::clean(below))))
+    pub fn entrance_below(&self, below: &[Below]) -> Result<Entrance, CgroupError> {
+        self.open_doors(&|hierarchy| {
+            let is_meant = |below: &&Below| match &below.controllers[..] {
+                [] => true,
+                names => names.iter().any(|name| hierarchy.has(name)),
+            };
+            let place = below.iter().rev().find(is_meant).map(|below| place::clean(&below.path));
+            Ok(hierarchy.path.join(place.unwrap_or_default()))
+        })
     }
 
     /// Opens the cgroups of a process of the container: for an exec after joining failed with EBUSY. On version 2 a

@@ -34,7 +34,7 @@ use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-pub use entrance::{Entrance, NotEntered};
+pub use entrance::{Below, Entrance, NotEntered};
 pub use error::CgroupError;
 pub use stats::Stats;
 pub use systemd::BusError;

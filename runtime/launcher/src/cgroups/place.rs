@@ -97,24 +97,26 @@ pub(super) fn hierarchies(tree: &Tree, path: Option<&Path>, id: &str) -> Result<
     Ok(hierarchies)
 }
 
+/// The controllers of version 1 in the order in which runc makes their cgroups: what fails, fails at the same place.
+pub(super) const ORDER: [&str; 13] = [
+    "cpuset",
+    "devices",
+    "memory",
+    "cpu",
+    "cpuacct",
+    "pids",
+    "blkio",
+    "hugetlb",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "freezer",
+    "rdma",
+];
+
 impl Hierarchy {
-    /// Where it comes in the order in which runc makes them: what fails, fails at the same place.
+    /// Where it comes in that order.
     fn rank(&self) -> usize {
-        const ORDER: [&str; 13] = [
-            "cpuset",
-            "devices",
-            "memory",
-            "cpu",
-            "cpuacct",
-            "pids",
-            "blkio",
-            "hugetlb",
-            "net_cls",
-            "net_prio",
-            "perf_event",
-            "freezer",
-            "rdma",
-        ];
         let of = |name: &String| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len());
         match self.version {
             Version::V1 => self.controllers.iter().map(of).min().unwrap_or(ORDER.len()),

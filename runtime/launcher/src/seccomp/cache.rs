@@ -17,7 +17,7 @@ use super::filter::Filter;
 use super::program::Instruction;
 
 /// Part of every name: to be raised whenever the compiler's answer to any profile changes.
-const VERSION: &str = concat!("cove seccomp 1 ", env!("CARGO_PKG_VERSION"));
+const VERSION: &str = concat!("cove seccomp 2 ", env!("CARGO_PKG_VERSION"));
 
 type Hash = [u8; 32];
 

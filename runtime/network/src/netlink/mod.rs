@@ -12,6 +12,8 @@ mod socket;
 
 pub(crate) use batch::{Attributes, Batch};
 pub(crate) use parse::{attribute, attributes, number, number_from_network, text};
+#[cfg(test)]
+pub(crate) use socket::Answer;
 pub(crate) use socket::Socket;
 
 /// This message asks for something. Every message of ours has it.

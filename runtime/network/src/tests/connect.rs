@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::sync::Barrier;
 
-use super::lab::{HOST, Lab, OUTSIDE, Space, eventually, everybody_lives, named, run};
+use super::lab::{HOST, Lab, OUTSIDE, Space, answer, commit, eventually, everybody_lives, named, run};
 use crate::netlink::Batch;
 use crate::nftables::{self, Transaction};
 use crate::{Driver, Error, Request, loopback_up};
@@ -106,7 +106,7 @@ fn many_connect_at_once_to_a_machine_that_has_nothing_yet() {
     addresses.sort_unstable();
     let expected: Vec<Ipv4Addr> = (2..14).map(|last| Ipv4Addr::new(172, 17, 0, last)).collect();
     assert_eq!(addresses, expected);
-    count_rules(&lab);
+    count_rules();
     let (server, address) = &containers[0];
     server.serve(80);
     for (space, from) in &containers[1..] {
@@ -115,12 +115,11 @@ fn many_connect_at_once_to_a_machine_that_has_nothing_yet() {
 }
 
 /// Every rule is there once.
-fn count_rules(lab: &Lab) {
+fn count_rules() {
     for (table, chain, expected) in [("cove0", "postrouting", 2), ("cove0", "forward", 8), ("filter", "FORWARD", 2)] {
         let mut batch = Batch::default();
         nftables::list_rules(&mut batch, table, chain);
-        let answer = lab.networks.filter().unwrap().ask(&mut batch).unwrap().pop().unwrap();
-        assert_eq!(nftables::rules(&answer.messages().unwrap()).len(), expected, "{table} {chain}");
+        assert_eq!(nftables::rules(&answer(&mut batch).messages().unwrap()).len(), expected, "{table} {chain}");
     }
 }
 
@@ -135,18 +134,17 @@ fn the_rules_are_made_once_however_many_make_them() {
                 scope.spawn(|| {
                     lab.host.within(|| {
                         let networks = Lab::store(lab.folder());
-                        drop(networks.filter().unwrap());
                         together.wait();
                         networks.prepare_firewall(&bridge).unwrap();
                     });
                 });
             }
         });
-        count_rules(&lab);
+        count_rules();
         let mut transaction = Transaction::new();
         transaction.delete_table("cove0");
         transaction.delete_table("filter");
-        lab.networks.filter().unwrap().commit(&mut transaction.finish()).unwrap();
+        commit(transaction);
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::netlink::{Answer, Batch, Socket};
+use crate::nftables::Transaction;
 use crate::{Connected, Endpoint, Held, Networks, PublishedPort, Request, new_namespace};
 
 /// How long an answer may take. Nothing is measured with it: it ends what would never come.
@@ -53,6 +55,16 @@ pub(super) fn run(line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What this thread's packet filter answers to one message.
+pub(super) fn answer(batch: &mut Batch) -> Answer {
+    Socket::netfilter().unwrap().ask(batch).unwrap().pop().unwrap()
+}
+
+/// Changes this thread's packet filter.
+pub(super) fn commit(transaction: Transaction) {
+    Socket::netfilter().unwrap().commit(&mut transaction.finish()).unwrap();
+}
+
 impl Lab {
     /// A machine with nothing but the loopback device.
     pub(super) fn new() -> Self {
@@ -66,7 +78,7 @@ impl Lab {
 
     /// The store in a folder.
     pub(super) fn store(folder: &Path) -> Networks {
-        Networks::of(&folder.join("root"), &folder.join("run"))
+        Networks::of_system(&folder.join("root"), &folder.join("run"))
     }
 
     pub(super) fn folder(&self) -> &Path {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::lab::{HOST, Lab, OUTSIDE, ask_udp, enter, everybody_lives, named, run};
+use super::lab::{HOST, Lab, OUTSIDE, answer, ask_udp, commit, enter, everybody_lives, named, run};
 use crate::netlink::Batch;
 use crate::nftables::{self, Transaction};
 use crate::{PublishedPort, Request, firewall};
@@ -15,8 +15,7 @@ use crate::{PublishedPort, Request, firewall};
 fn count(map: firewall::Map) -> usize {
     let mut batch = Batch::default();
     nftables::list_elements(&mut batch, "cove0", map.name());
-    let answer = firewall::open().unwrap().ask(&mut batch).unwrap().pop().unwrap();
-    nftables::elements(&answer.messages().unwrap()).len()
+    nftables::elements(&answer(&mut batch).messages().unwrap()).len()
 }
 
 #[test]
@@ -85,7 +84,7 @@ fn a_table_that_somebody_removed_comes_back_with_all_ports() {
     let expected = format!("{} hears {OUTSIDE}", server.endpoint.address);
     let mut transaction = Transaction::new();
     transaction.delete_table("cove0");
-    firewall::open().unwrap().commit(&mut transaction.finish()).unwrap();
+    commit(transaction);
     assert!(outside.cannot_ask(HOST, 8080));
     let other = lab.connect(named("other"));
     assert_eq!(outside.ask(HOST, 8080).unwrap(), expected);
@@ -93,13 +92,13 @@ fn a_table_that_somebody_removed_comes_back_with_all_ports() {
     let mut transaction = Transaction::new();
     transaction.delete_table("cove0");
     transaction.add_table("cove0", Some("cove network bridge, layout 0"));
-    firewall::open().unwrap().commit(&mut transaction.finish()).unwrap();
+    commit(transaction);
     lab.connect(named("third"));
     assert_eq!(outside.ask(HOST, 8080).unwrap(), expected, "after a table of another layout");
 
     let mut transaction = Transaction::new();
     transaction.delete_table("cove0");
-    firewall::open().unwrap().commit(&mut transaction.finish()).unwrap();
+    commit(transaction);
     lab.networks.unpublish(&mut server.endpoint).unwrap();
     lab.networks.disconnect(&server.endpoint).unwrap();
     lab.networks.disconnect(&other.endpoint).unwrap();
@@ -170,7 +169,7 @@ fn whoever_is_killed_leaves_nothing_that_the_next_one_cannot_put_right() {
             run("ip link delete cove0");
             let mut transaction = Transaction::new();
             transaction.delete_table("cove0");
-            firewall::open().unwrap().commit(&mut transaction.finish()).unwrap();
+            commit(transaction);
         }
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tests::recover::connects_until_it_is_killed", "--nocapture"])

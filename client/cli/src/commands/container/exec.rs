@@ -16,7 +16,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use serde::Deserialize;
 
 use crate::arguments::Exec;
-use crate::containers::runtime_of;
+use crate::containers::{is_ours, runtime_of};
 use crate::context::Context;
 use crate::error::Error;
 use crate::options;
@@ -111,6 +111,9 @@ fn call(container: &Container, record: &Record, arguments: &Exec, process: &Proc
     let path = |file: &File| format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
     let runtime = runtime_of(&record.host_config.runtime)?;
     let mut command = Command::new(&runtime);
+    if is_ours(&record.host_config.runtime) {
+        command.arg("--quiet");
+    }
     command.arg("--root").arg(container.run_folder().join("runtime"));
     command.arg("--log").arg(path(&log)).args(["--log-format", "json", "exec", "--process"]).arg(path(&described));
     if arguments.detach {
@@ -144,17 +147,12 @@ fn finished(status: ExitStatus, log: &str) -> Result<(), Error> {
         return Ok(());
     }
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let refusal = lines.filter(|line| line.level == "error" || line.level == "fatal").last();
+    let refusal = lines.rev().find(|line| line.level == "error" || line.level == "fatal");
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     let Some(refusal) = refusal else { return Err(Error::Ended { text: String::new(), status: code }) };
     let says = |words: &str| refusal.msg.contains(words);
-    let status = if says("executable file not found") || says("no such file or directory") {
-        NOT_FOUND
-    } else if says("permission denied") || says("is a directory") {
-        NOT_ALLOWED
-    } else {
-        NOT_ALLOWED
-    };
+    let is_missing = says("executable file not found") || says("no such file or directory");
+    let status = if is_missing { NOT_FOUND } else { NOT_ALLOWED };
     Err(Error::Ended { text: format!("OCI runtime exec failed: {}", refusal.msg), status })
 }
 

@@ -1,12 +1,17 @@
 //! Commands on containers, one file each.
 
 pub mod attach;
+pub mod commit;
+pub mod copy;
+pub mod diff;
 pub mod exec;
+pub mod export;
 pub mod kill;
 pub mod list;
 pub mod logs;
 pub mod pause;
 pub mod port;
+pub mod prune;
 pub mod remove;
 pub mod rename;
 pub mod run;
@@ -28,12 +33,17 @@ use crate::error::Error;
 pub fn run_command(context: &Context, command: ContainerCommand) -> Result<(), Error> {
     match command {
         ContainerCommand::Attach(arguments) => attach::run(context, &arguments),
+        ContainerCommand::Commit(arguments) => commit::run(context, &arguments),
+        ContainerCommand::Cp(arguments) => copy::run(context, &arguments),
         ContainerCommand::Create(arguments) => run::create(context, &arguments),
+        ContainerCommand::Diff(arguments) => diff::run(context, &arguments),
         ContainerCommand::Exec(arguments) => exec::run(context, &arguments),
-        ContainerCommand::Inspect(arguments) => crate::commands::inspect::run_containers(context, &arguments),
+        ContainerCommand::Export(arguments) => export::run(context, &arguments),
         ContainerCommand::Kill(arguments) => kill::run(context, &arguments),
         ContainerCommand::Logs(arguments) => logs::run(context, &arguments),
         ContainerCommand::Pause(arguments) => pause::pause(context, &arguments),
+        ContainerCommand::Prune(arguments) => prune::run(context, &arguments),
+        ContainerCommand::Inspect(arguments) => crate::commands::inspect::run_containers(context, &arguments),
         ContainerCommand::Port(arguments) => port::run(context, &arguments),
         ContainerCommand::Ls(arguments) => list::run(context, &arguments),
         ContainerCommand::Rename(arguments) => rename::run(context, &arguments),

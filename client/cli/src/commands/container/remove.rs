@@ -2,25 +2,35 @@
 
 use cove_container::events::Event;
 use cove_container::protocol::{Message, Stop};
-use cove_container::{Container, Status};
+use cove_container::{Container, Record, Status, Volumes};
 
 use crate::arguments::RemoveContainers;
 use crate::containers::ask;
 use crate::context::Context;
 use crate::error::Error;
 
+/// How to remove.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Also one that runs.
+    pub force: bool,
+    /// And the volumes that were made for it.
+    pub volumes: bool,
+}
+
 /// Removes containers.
 pub fn run(context: &Context, arguments: &RemoveContainers) -> Result<(), Error> {
-    super::each(context, &arguments.containers, |name, container| match remove(context, container, arguments.force) {
+    let options = Options { force: arguments.force, volumes: arguments.volumes };
+    super::each(context, &arguments.containers, |name, container| match remove(context, container, options) {
         Err(Error::InUse { status, .. }) => Err(Error::InUse { name: name.to_owned(), status }),
         // Somebody else has removed it just now.
-        Err(Error::Container(cove_container::Error::NoSuchContainer(_))) if arguments.force => Ok(()),
+        Err(Error::Container(cove_container::Error::NoSuchContainer(_))) if options.force => Ok(()),
         other => other,
     })
 }
 
-/// Removes a container; with `force` one that runs, too.
-pub(super) fn remove(context: &Context, container: &Container, force: bool) -> Result<(), Error> {
+/// Removes a container.
+pub(super) fn remove(context: &Context, container: &Container, options: Options) -> Result<(), Error> {
     loop {
         let lock = container.lock_exclusive()?;
         let (state, _) = container.state()?;
@@ -28,14 +38,18 @@ pub(super) fn remove(context: &Context, container: &Container, force: bool) -> R
         match status {
             Status::Created | Status::Exited | Status::Dead | Status::Removing => {
                 let record = container.record();
-                let removed = context.containers().remove(container);
+                let containers = context.containers();
+                containers.remove(container)?;
                 drop(lock);
-                if let (Ok(record), Ok(())) = (record, &removed) {
-                    context.tell(&Event::of_container(&record, "destroy", &[]));
-                }
-                return Ok(removed?);
+                return match record {
+                    Ok(record) => {
+                        context.tell(&Event::of_container(&record, "destroy", &[]));
+                        let_go(context, &record, options)
+                    }
+                    Err(_) => Ok(()),
+                };
             }
-            Status::Running | Status::Paused | Status::Restarting if !force => {
+            Status::Running | Status::Paused | Status::Restarting if !options.force => {
                 return Err(Error::InUse { name: container.id().to_string(), status });
             }
             Status::Running | Status::Paused | Status::Restarting => {
@@ -49,4 +63,16 @@ pub(super) fn remove(context: &Context, container: &Container, force: bool) -> R
             }
         }
     }
+}
+
+/// What a container that is gone has kept: volumes, and layers of an image that is gone already.
+fn let_go(context: &Context, record: &Record, options: Options) -> Result<(), Error> {
+    let places = context.places();
+    if options.volumes {
+        Volumes::new(&places.root).remove_anonymous(record, &context.containers())?;
+    }
+    if !places.has_image(&record.image) {
+        context.store()?.sweep_now()?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //! joining, freezing, killing, devices and deleting need none.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::{fs, io};
 
@@ -110,7 +110,10 @@ fn an_exec_goes_where_the_first_process_is() {
     let child = clone_into(beside.folder_v2().unwrap(), None);
     let text = fs::read_to_string(format!("/proc/{}/cgroup", child.as_raw_nonzero())).unwrap();
     assert!(text.lines().any(|line| line.starts_with("0::") && line.ends_with("/box/init")), "{text}");
-    let below = boxed.cgroups.entrance_below(Path::new("/../init")).unwrap();
+    let below = boxed
+        .cgroups
+        .entrance_below(&[super::super::Below { controllers: Vec::new(), path: "/../init".into() }])
+        .unwrap();
     end(clone_into(below.folder_v2().unwrap(), None));
     end(child);
     assert!(boxed.cgroups.entrance_beside(rustix::process::getpid()).is_err());

@@ -18,6 +18,7 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::Value;
 
 use super::folder::Check;
+use super::place::ORDER;
 use super::tree::Tree;
 use super::{CgroupError, Cgroups, Request};
 
@@ -52,29 +53,13 @@ struct Imitation {
     tree: Tree,
 }
 
-const V1: [&str; 13] = [
-    "cpuset",
-    "devices",
-    "memory",
-    "cpu",
-    "cpuacct",
-    "pids",
-    "blkio",
-    "hugetlb",
-    "net_cls",
-    "net_prio",
-    "perf_event",
-    "freezer",
-    "rdma",
-];
-
 impl Imitation {
     /// Version 1, with the container's cgroup `box` and the given files in it.
     fn v1(files: &[&str]) -> Imitation {
         let base = tempfile::tempdir().unwrap();
         let mut mountinfo = format!("31 23 0:28 / {} rw - tmpfs tmpfs rw\n", base.path().display());
         let mut own = String::new();
-        for (number, controller) in V1.iter().enumerate() {
+        for (number, controller) in ORDER.iter().enumerate() {
             let mount = base.path().join(controller);
             fs::create_dir_all(mount.join("box")).unwrap();
             mountinfo += &format!("4{number} 31 0:9 / {} rw - cgroup cgroup rw,{controller}\n", mount.display());

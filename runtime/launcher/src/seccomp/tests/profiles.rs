@@ -196,8 +196,10 @@ fn what_cannot_be_meant_is_refused() {
     let rule = |name: &str, action: &str| json!({"names": [name], "action": action});
     let error = refused(json!({"defaultAction": "SCMP_ACT_NOTIFY"}));
     assert!(matches!(error, SeccompError::DefaultNotify));
-    let error = refused(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("write", "SCMP_ACT_NOTIFY")]}));
-    assert!(matches!(error, SeccompError::Notify(_)));
+    for name in ["write", "sendmsg"] {
+        let error = refused(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule(name, "SCMP_ACT_NOTIFY")]}));
+        assert!(matches!(error, SeccompError::Notify(_)), "{name}");
+    }
     let error = refused(json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}));
     assert!(matches!(error, SeccompError::Errno(_)));
     let error = refused(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("", "SCMP_ACT_ERRNO")]}));

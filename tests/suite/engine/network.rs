@@ -1,0 +1,57 @@
+//! Addresses, names and ports.
+
+use std::time::Duration;
+
+use cove_tests::{Cmd, CoveEngine, free_port, wait_until};
+
+#[test]
+fn a_published_port_is_reached_from_everywhere() {
+    let engine = CoveEngine::new();
+    let port = free_port();
+    let publish = format!("{port}:80");
+    let serve = "mkdir -p /www; echo served > /www/index.html; exec httpd -f -p 80 -h /www";
+    engine.run(["-d", "--name", "web", "-p", &publish, "box", "sh", "-c", serve]).ok();
+    let get = |host: &str| Cmd::new("curl").args(["-s", "-m", "5", &format!("http://{host}:{port}/")]).run().stdout;
+    wait_until("it serves on localhost", Duration::from_secs(20), || get("127.0.0.1") == "served\n");
+    let inside = |url: &str| engine.run(["--rm", "box", "wget", "-q", "-O", "-", "-T", "5", url]).run().stdout;
+    assert_eq!(inside("http://web/"), "served\n", "by name, from another container");
+    let gateway =
+        engine.run(["--rm", "box", "sh", "-c", "ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'"]).ok();
+    assert_eq!(get(&gateway), "served\n", "at an address of this machine");
+    assert_eq!(
+        inside(&format!("http://{gateway}:{port}/")),
+        "served\n",
+        "from another container, by the machine's address"
+    );
+    let own =
+        engine.words(["exec", "web", "wget", "-q", "-O", "-", "-T", "5", &format!("http://{gateway}:{port}/")]).run();
+    assert_eq!(own.stdout, "served\n", "from itself, by the machine's address");
+    assert!(engine.words(["ps"]).ok().contains(&format!("0.0.0.0:{port}->80/tcp")));
+
+    let taken = engine.run(["--name", "late", "-p", &publish, "box", "true"]).run();
+    assert_eq!(taken.code, Some(125));
+    assert!(taken.stderr.contains(&format!("Bind for 0.0.0.0:{port} failed: port is already allocated")), "{taken}");
+    engine.words(["rm", "-f", "web", "late"]).ok();
+    wait_until("the port is free", Duration::from_secs(10), || get("127.0.0.1").is_empty());
+    engine.run(["--rm", "-p", &publish, "box", "true"]).ok();
+}
+
+#[test]
+fn networks_of_other_kinds() {
+    let engine = CoveEngine::new();
+    assert_eq!(engine.run(["--rm", "--network", "none", "box", "ls", "/sys/class/net"]).ok(), "lo");
+    let host = engine.run(["--rm", "--network", "host", "box", "cat", "/proc/net/dev"]).ok();
+    let own = std::fs::read_to_string("/proc/self/net/dev").unwrap();
+    assert_eq!(host.lines().count(), own.trim().lines().count());
+    engine
+        .run(["-d", "--name", "first", "--hostname", "named", "--add-host", "other:10.9.8.7", "box", "sleep", "1000"])
+        .ok();
+    let address = engine.words(["exec", "first", "hostname", "-i"]).ok();
+    let joined = engine.run(["--rm", "--network", "container:first", "box", "sh", "-c", "ip -4 addr show eth0"]).ok();
+    assert!(joined.contains(&address), "{joined} has {address}");
+    let hosts = engine.words(["exec", "first", "cat", "/etc/hosts"]).ok();
+    assert!(hosts.contains("10.9.8.7\tother") && hosts.contains(&format!("{address}\tnamed")), "{hosts}");
+    let refused = engine.run(["--rm", "--network", "missing", "box", "true"]).run();
+    assert_eq!(refused.code, Some(125));
+    assert!(refused.stderr.contains("network missing not found"), "{refused}");
+}
