@@ -65,6 +65,11 @@ impl Context {
         Containers::new(&places.root, &places.run)
     }
 
+    /// The volumes of this user.
+    pub fn volumes(&self) -> Volumes {
+        Volumes::new(&self.places().root)
+    }
+
     /// What has happened.
     pub fn events(&self) -> Events {
         Events::new(&self.places().run)
@@ -73,11 +78,6 @@ impl Context {
     /// Writes down what has happened.
     pub fn tell(&self, event: &Event) {
         self.events().tell(event);
-    }
-
-    /// The volumes of this user.
-    pub fn volumes(&self) -> Volumes {
-        Volumes::new(&self.places().root)
     }
 
     /// What is configured of registries.

@@ -416,11 +416,9 @@ impl Monitor {
             self.setup.unmount();
             // Whoever hears that it could not be started holds the lock until then.
             let lock = if refusal.is_some() { Ok(None) } else { self.container.lock_exclusive().map(Some) };
-            if lock.is_ok() {
-                let containers = Containers::new(root, run);
-                if containers.remove(&self.container).is_ok() {
-                    self.tell("destroy", &[]);
-                }
+            let containers = Containers::new(root, run);
+            if lock.is_ok() && containers.remove(&self.container).is_ok() {
+                self.tell("destroy", &[]);
                 // As `rm -v`: what cannot be removed is for `volume prune`.
                 let _ = Volumes::new(root).remove_anonymous(&self.record, &containers);
             }

@@ -41,13 +41,9 @@ pub(super) fn remove(context: &Context, container: &Container, options: Options)
                 let containers = context.containers();
                 containers.remove(container)?;
                 drop(lock);
-                return match record {
-                    Ok(record) => {
-                        context.tell(&Event::of_container(&record, "destroy", &[]));
-                        let_go(context, &record, options)
-                    }
-                    Err(_) => Ok(()),
-                };
+                let Ok(record) = record else { return Ok(()) };
+                context.tell(&Event::of_container(&record, "destroy", &[]));
+                return let_go(context, &record, options);
             }
             Status::Running | Status::Paused | Status::Restarting if !options.force => {
                 return Err(Error::InUse { name: container.id().to_string(), status });
