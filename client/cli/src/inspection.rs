@@ -1,13 +1,8 @@
-//! `inspect`: an image and a volume as docker describes them.
+//! `inspect`: an image as docker describes it.
 
-use std::collections::BTreeMap;
-
-use cove_container::Volume;
 use cove_oci::{Digest, ImageConfig, Reference};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
-
-use crate::units::rfc3339_seconds;
 
 /// What the store adds to an image's configuration.
 pub struct Inspected<'a> {
@@ -167,37 +162,6 @@ fn folders(lowest_first: &[String]) -> Option<Data> {
     let (upper, lower) = lowest_first.split_last()?;
     let lower: Vec<&str> = lower.iter().rev().map(String::as_str).collect();
     Some(Data { lower_dir: lower.join(":"), upper_dir: upper.clone() })
-}
-
-/// Docker's description of a volume, its fields in docker's order.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct DescribedVolume {
-    created_at: String,
-    driver: String,
-    labels: Option<BTreeMap<String, String>>,
-    mountpoint: String,
-    name: String,
-    options: Option<BTreeMap<String, String>>,
-    scope: String,
-}
-
-impl DescribedVolume {
-    /// Describes a volume.
-    pub fn of(volume: &Volume) -> Self {
-        let record = volume.record();
-        // Docker writes `null` where nothing was asked for.
-        let some = |map: &BTreeMap<String, String>| Some(map.clone()).filter(|map| !map.is_empty());
-        Self {
-            created_at: rfc3339_seconds(record.created),
-            driver: record.driver.clone(),
-            labels: some(&record.labels),
-            mountpoint: volume.data().display().to_string(),
-            name: record.name.clone(),
-            options: some(&record.options),
-            scope: record.scope.clone(),
-        }
-    }
 }
 
 /// Names, as they are shown.

@@ -21,7 +21,7 @@ const FILTERS: [&str; 10] =
 enum Look {
     Lines,
     Json,
-    Template(Template),
+    Template(Box<Template>),
 }
 
 /// Prints what happens, and with `--since` what has happened, until it is told to end or `--until` has come.
@@ -37,7 +37,7 @@ pub fn run(context: &Context, arguments: &Events) -> Result<(), Error> {
     let look = match format {
         None => Look::Lines,
         Some("json" | "{{json .}}") => Look::Json,
-        Some(template) => Look::Template(Template::parse(template)?),
+        Some(template) => Look::Template(Box::new(Template::parse(template)?)),
     };
     let mut reader = context.events().read()?;
     loop {
@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn conditions_choose_events() {
-        let fits = |filters: &[&str]| {
+        let is_chosen = |filters: &[&str]| {
             let filters: Vec<Filter> = filters.iter().map(|text| text.parse().unwrap()).collect();
-            super::fits(&filters, &event())
+            fits(&filters, &event())
         };
         for chosen in [
             &["event=exec_create"][..],
@@ -169,7 +169,7 @@ mod tests {
             &["image=debian"],
             &["image=debian:12", "scope=local"],
         ] {
-            assert!(fits(chosen), "{chosen:?}");
+            assert!(is_chosen(chosen), "{chosen:?}");
         }
         for refused in [
             &["event=exec"][..],
@@ -180,7 +180,7 @@ mod tests {
             &["image=deb"],
             &["network=web"],
         ] {
-            assert!(!fits(refused), "{refused:?}");
+            assert!(!is_chosen(refused), "{refused:?}");
         }
     }
 }

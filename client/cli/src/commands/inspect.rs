@@ -7,11 +7,12 @@ use cove_oci::{Platform, ReferenceDefaults};
 use serde::Serialize;
 
 use super::network::{self, DescribedNetwork};
+use super::volume;
 use crate::arguments::{Inspect, InspectContainers, InspectImage, InspectNetworks};
 use crate::containers::{Described, described};
 use crate::context::Context;
 use crate::error::Error;
-use crate::inspection::{DescribedVolume, Document, Inspected, document, pretty, shown};
+use crate::inspection::{Document, Inspected, document, pretty, shown};
 use crate::listing::familiar;
 use crate::template::Template;
 
@@ -26,7 +27,7 @@ enum Object {
     Container(Box<Described>),
     Image(Box<Document>),
     Network(Box<DescribedNetwork>),
-    Volume(Box<DescribedVolume>),
+    Volume(Box<volume::Document>),
 }
 
 /// `cove inspect`
@@ -148,7 +149,7 @@ impl<'a> Finder<'a> {
     fn find_volume(&self, name: &str) -> Result<Option<Object>, String> {
         let volume = Volumes::new(&self.context.places().root).get(name);
         let volume = volume.map_err(|error| format!("Error response from daemon: {error}"))?;
-        Ok(volume.map(|volume| Object::Volume(Box::new(DescribedVolume::of(&volume)))))
+        Ok(volume.map(|volume| Object::Volume(Box::new(volume::document(&volume)))))
     }
 }
 
