@@ -215,6 +215,9 @@ impl Containers {
     /// A file that cannot be deleted. The container is gone for every other command nevertheless.
     pub fn remove(&self, container: &Container) -> Result<(), Error> {
         let record = container.record();
+        if let Ok(record) = &record {
+            crate::cgroups::clear(&record.host_config.cgroup_parent, record.id.as_str());
+        }
         {
             let names = self.names()?;
             container.hide()?;
@@ -238,6 +241,9 @@ impl Containers {
                     && !(is_passing && Alive::is_held(&path.join("alive")))
                 {
                     // The disk of one that went with a start of the machine, or what its monitor had here.
+                    if let Some(id) = path.file_name().and_then(|name| name.to_str()) {
+                        crate::cgroups::clear("", id);
+                    }
                     let _ = delete(&path);
                 }
             }

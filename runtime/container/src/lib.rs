@@ -4,6 +4,7 @@
 //! thread or an async runtime.
 
 mod attach;
+pub mod cgroups;
 pub mod check;
 pub mod config;
 mod containers;

@@ -89,7 +89,7 @@ fn init(places: &Places<'_>) -> Result<Bind, Error> {
 }
 
 fn cgroup(parent: &str, id: &ContainerId) -> PathBuf {
-    let parent = if parent.is_empty() { "/cove" } else { parent };
+    let parent = if parent.is_empty() { cove_container::cgroups::PARENT } else { parent };
     Path::new(parent).join(id.as_str())
 }
 

@@ -41,7 +41,7 @@ fn networks_of_other_kinds() {
     let engine = CoveEngine::new();
     assert_eq!(engine.run(["--rm", "--network", "none", "box", "ls", "/sys/class/net"]).ok(), "lo");
     let host = engine.run(["--rm", "--network", "host", "box", "cat", "/proc/net/dev"]).ok();
-    let own = std::fs::read_to_string("/proc/self/net/dev").unwrap();
+    let own = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
     assert_eq!(host.lines().count(), own.trim().lines().count());
     engine
         .run(["-d", "--name", "first", "--hostname", "named", "--add-host", "other:10.9.8.7", "box", "sleep", "1000"])

@@ -378,3 +378,22 @@ fn devices_in_a_user_namespace_are_the_host_s() {
     assert_eq!(runtime.run(&bundle).ok(), "00 00\n1:3");
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
 }
+
+#[test]
+fn a_bind_mount_of_a_shared_one_is_no_peer_of_it() {
+    let runtime = OciRuntime::under_test();
+    let folder = Scratch::new("shared");
+    let source = folder.path().to_str().unwrap();
+    Cmd::new("mount").args(["-t", "tmpfs", "shared", source]).ok();
+    Cmd::new("mount").args(["--make-shared", source]).ok();
+    let ran = runtime.run(&Bundle::script("grep ' /volume ' /proc/self/mountinfo").mount(
+        "/volume",
+        "bind",
+        source,
+        &["bind"],
+    ));
+    Cmd::new("umount").arg(source).ok();
+    let ran = ran.ok();
+    // What is mounted inside must not come out; what is mounted outside comes in where the root is a slave.
+    assert!(ran.contains(" /volume ") && !ran.contains("shared:"), "{ran}");
+}

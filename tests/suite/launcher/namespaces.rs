@@ -295,3 +295,37 @@ fn exec_joins_a_cgroup_below_the_containers() {
     }
     let _ = fs::remove_dir(below);
 }
+
+/// Where there is no unified hierarchy, the cgroups are made beside the container's process, which joins them late.
+#[test]
+fn without_the_unified_hierarchy() {
+    let runtime = OciRuntime::under_test();
+    let run = |bundle: &Bundle, id: &str| {
+        bundle.write();
+        let script = "umount -l /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
+        let command = runtime.command(["run", "--bundle"]).arg(bundle.path()).arg(id);
+        command.wrapped("unshare", &["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).run()
+    };
+    let id = OciRuntime::new_id();
+    let bundle = Bundle::script("cat /proc/self/cgroup; ip -o link show lo");
+    let ran = run(&bundle.clone().without_namespace("cgroup"), &id).ok();
+    let places = |text: &str| -> Vec<String> {
+        let version1 = text.lines().filter(|line| line.splitn(3, ':').count() == 3 && !line.starts_with("0::"));
+        version1.filter(|line| line.starts_with(|first: char| first.is_ascii_digit())).map(str::to_owned).collect()
+    };
+    let of_links = |line: &String| line.contains("lo:");
+    let joined: Vec<String> = places(&ran).into_iter().filter(|line| !of_links(line)).collect();
+    assert!(joined.iter().all(|line| line.contains(&id)), "it is in all of them: {ran}");
+    assert!(ran.contains("UP"), "{ran}");
+    let ran = run(&bundle.namespace("cgroup", None), &OciRuntime::new_id()).ok();
+    let joined: Vec<String> = places(&ran).into_iter().filter(|line| !of_links(line)).collect();
+    assert!(joined.iter().all(|line| line.ends_with(":/")), "its own are the roots that it sees: {ran}");
+
+    let id = OciRuntime::new_id();
+    let wrong = Bundle::script("echo ran").set("/linux/resources/cpu/cpus", json!("70000"));
+    let failed = run(&wrong, &id);
+    assert!(!failed.succeeded() && failed.stdout.is_empty(), "{failed}");
+    assert!(failed.stderr.contains("cpuset.cpus") || runtime.is_runc(), "what is wrong is said: {failed}");
+    assert_eq!(runtime.remembered(), [""; 0]);
+    assert_eq!(crate::lifecycle::cgroups(&id), [""; 0]);
+}
