@@ -45,7 +45,7 @@ fn a_commit_can_be_run_and_saved() {
     engine.words(["load", "-q", "-i"]).arg(&archive).ok();
     assert_eq!(engine.run(["--rm", "snap:1"]).ok(), "hi");
 
-    assert!(engine.words(["commit", "one", "Snap"]).fails().contains("repository name must be lowercase"));
+    assert!(engine.words(["commit", "one", "Snap"]).fails().contains("must be lowercase"));
     assert!(engine.words(["commit", "-c", "RUN x", "one"]).fails().contains("run is not a valid change command"));
 }
 

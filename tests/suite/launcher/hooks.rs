@@ -269,3 +269,23 @@ fn a_signal_to_the_runtime_alone_ends_a_hook_that_hangs() {
     assert!(!crate::lifecycle::is_alive(hook));
     assert_eq!(runtime.remembered(), [""; 0]);
 }
+
+#[test]
+fn nothing_runs_in_a_container_that_is_being_created() {
+    let runtime = OciRuntime::under_test();
+    if runtime.is_runc() {
+        // It has no process that could be taken for the container's then, and says so in other words.
+        return;
+    }
+    let folder = Scratch::new("hooks");
+    let script = format!(
+        "id=$(sed 's/.*\"id\": *\"\\([^\"]*\\)\".*/\\1/'); {} --root {} exec $id /bin/sh -c 'echo ran' >{} 2>&1; true",
+        runtime.program().display(),
+        runtime.root().display(),
+        folder.join("said").display()
+    );
+    let ran = runtime.run(&with_hook(Bundle::script("echo the program"), "createRuntime", &script));
+    assert_eq!(ran.ok(), "the program");
+    let said = fs::read_to_string(folder.join("said")).unwrap();
+    assert!(said.contains("being created") && !said.contains("ran\n"), "{said}");
+}

@@ -271,3 +271,12 @@ fn whoever_answers_for_seccomp_is_told_before_anything_is_asked() {
         assert!(!ran.succeeded() && !ran.stdout.contains("ran"), "{ran}");
     });
 }
+
+#[test]
+fn streams_can_be_opened_again_by_their_user() {
+    let runtime = OciRuntime::under_test();
+    let bundle = Bundle::script("echo out >/dev/stdout; echo err >/dev/stderr").set("/process/user/uid", json!(1234));
+    // Pipes, as callers of runtimes mostly have.
+    let ran = runtime.run(&bundle);
+    assert_eq!((ran.stdout.trim(), ran.stderr.trim()), ("out", "err"), "{ran}");
+}

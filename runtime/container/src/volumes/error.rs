@@ -10,8 +10,8 @@ pub enum Error {
     /// No volume has this name.
     #[error("get {0}: no such volume")]
     NoSuchVolume(String),
-    /// A name that leaves no room for what a volume is called while it is being made.
-    #[error("create {0}: volume name is too long, 240 characters are the most")]
+    /// A name that no folder can have.
+    #[error("create {0}: volume name is too long, 255 characters are the most")]
     LongName(String),
     /// A driver other than `local`.
     #[error("create {name}: error looking up volume plugin {driver}: plugin {driver:?} not found")]

@@ -137,7 +137,7 @@ impl Volumes {
 
     fn make(&self, record: VolumeRecord) -> Result<Volume, Error> {
         let folder = self.folder.join(&record.name);
-        let unfinished = self.folder.join(format!("{UNFINISHED}{}", record.name));
+        let unfinished = self.unfinished()?;
         let made = || {
             make_folder(&unfinished)?;
             let data = unfinished.join("_data");
@@ -244,19 +244,29 @@ impl Volumes {
             return Err(Error::InUse { name: volume.name().to_owned(), containers: users });
         }
         volume.unmount()?;
-        let hidden = self.folder.join(format!("{UNFINISHED}{}", volume.name()));
-        {
-            let _lock = self.lock()?;
-            let _ = delete(&hidden);
-            std::fs::rename(&volume.folder, &hidden).map_err(Error::system("remove", &volume.folder))?;
-            if !volume.record.anonymous {
-                file::sync_folder(&self.folder)?;
-            }
-        }
+        let hidden = self.hide(volume)?;
         let (bytes, deleted) = delete(&hidden);
         deleted.map_err(Error::system("remove", &volume.folder))?;
         // The record is nobody's data.
         Ok(bytes.saturating_sub(volume.record_size()))
+    }
+
+    /// Takes a volume out of everybody's sight in one step. Under its exclusive lock.
+    fn hide(&self, volume: &Volume) -> Result<PathBuf, Error> {
+        let _lock = self.lock()?;
+        let hidden = self.unfinished()?;
+        std::fs::rename(&volume.folder, &hidden).map_err(Error::system("remove", &volume.folder))?;
+        if !volume.record.anonymous {
+            file::sync_folder(&self.folder)?;
+        }
+        Ok(hidden)
+    }
+
+    /// A name that no other command uses: one that is being removed is deleted after all locks are given back, and must
+    /// not be taken for the next of its name, which is being made.
+    fn unfinished(&self) -> Result<PathBuf, Error> {
+        let number = ContainerId::random().map_err(Error::system("read", Path::new("/dev/urandom")))?;
+        Ok(self.folder.join(format!("{UNFINISHED}{}", number.short())))
     }
 
     /// Removes the volumes that were made for a container, which is gone: those that no other container has got from it.
@@ -368,8 +378,7 @@ impl Volume {
 /// Docker's rule for names, and that of file systems.
 fn check_name(name: &str) -> Result<(), Error> {
     check_volume_name(name)?;
-    // So that the name of an unfinished one fits too.
-    if name.len() + UNFINISHED.len() <= 255 { Ok(()) } else { Err(Error::LongName(name.to_owned())) }
+    if name.len() <= 255 { Ok(()) } else { Err(Error::LongName(name.to_owned())) }
 }
 
 /// Makes a folder that is closed to others.

@@ -149,9 +149,18 @@ fn a_held_volume_cannot_be_removed() {
 }
 
 #[test]
+fn what_is_left_of_a_removed_volume_is_never_taken_for_the_next_of_its_name() {
+    let place = Place::new();
+    let first = place.volumes.hide(&place.volume("data")).unwrap();
+    let second = place.volume("data");
+    assert!(!first.exists(), "whoever makes a volume sweeps");
+    assert_ne!(place.volumes.hide(&second).unwrap(), first);
+}
+
+#[test]
 fn racing_commands_agree_about_one_volume() {
     let place = Place::new();
-    let (makers, removers, rounds) = (3, 3, 60);
+    let (makers, removers, rounds) = (3, 3, 40);
     let barrier = Barrier::new(makers + removers);
     std::thread::scope(|scope| {
         for _ in 0..removers {
@@ -176,7 +185,12 @@ fn racing_commands_agree_about_one_volume() {
                     let container = place.container(&format!("c{maker}-{round}"), vec![point(&volume)]);
                     drop(hold);
                     // As long as a record names it, it is there.
-                    std::fs::write(volume.data().join(format!("{maker}")), b"x").unwrap();
+                    // Many files, so that it takes a while to delete them: another one is made meanwhile.
+                    for file in 0..30 {
+                        let folder = volume.data().join(format!("{maker}/{file}"));
+                        std::fs::create_dir_all(&folder).unwrap();
+                        std::fs::write(folder.join("file"), b"x").unwrap();
+                    }
                     place.containers.remove(&container).unwrap();
                 }
             });

@@ -47,6 +47,8 @@ fn a_volume_is_shown_without_propagation_and_a_folder_of_it_without_links() {
     let volume = place.volume("data");
     std::fs::create_dir_all(volume.data().join("a/b")).unwrap();
     std::os::unix::fs::symlink("/etc", volume.data().join("link")).unwrap();
+    // A container could turn this one to the host after it was looked at.
+    std::os::unix::fs::symlink("a", volume.data().join("inner")).unwrap();
     let asked = |subpath: &str| MountPoint {
         kind: MountKind::Volume,
         name: "data".to_owned(),
@@ -58,7 +60,7 @@ fn a_volume_is_shown_without_propagation_and_a_folder_of_it_without_links() {
     assert_eq!((found[0].source.clone(), found[0].propagation, found[0].is_writable), (volume.data(), None, false));
     assert_eq!(found[0].destination, Path::new("/x"));
     assert_eq!(place.volumes.binds(&[asked("a/b")]).unwrap()[0].source, volume.data().join("a/b"));
-    for subpath in ["link", "link/passwd", "absent"] {
+    for subpath in ["link", "link/passwd", "inner", "inner/b", "absent"] {
         assert!(matches!(place.volumes.binds(&[asked(subpath)]), Err(Error::Subpath { .. })), "{subpath}");
     }
     place.volumes.remove(&volume, &place.containers).unwrap();
