@@ -9,6 +9,8 @@ mod files;
 mod images;
 #[path = "engine/life.rs"]
 mod life;
+#[path = "engine/look.rs"]
+mod look;
 #[path = "engine/monitors.rs"]
 mod monitors;
 #[path = "engine/network.rs"]

@@ -71,6 +71,18 @@ pub fn ask(container: &Container, message: &Message<'_>) -> Result<bool, Error> 
     }
 }
 
+/// A connection to a container's monitor. One that hears nobody any more is at its last acts: how they come out is waited
+/// for, then there is none. The caller holds no lock of the container, for a monitor may need it for these acts.
+pub fn connect(container: &Container) -> Result<Option<Connection>, Error> {
+    loop {
+        let connection = Connection::to(&container.socket()).map_err(Error::Io)?;
+        if connection.is_some() || !container.has_monitor() {
+            return Ok(connection);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
 /// The state of a container, after what a dead monitor has left was put right.
 pub fn put_right(container: &Container) -> Result<State, Error> {
     let (state, is_lost) = container.state()?;

@@ -6,7 +6,7 @@ use cove_container::protocol::{Message, Stop as StopRequest};
 
 use super::start::start;
 use crate::arguments::{Restart, Stop};
-use crate::containers::ask;
+use crate::containers::{ask, connect};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -44,6 +44,9 @@ pub(super) fn stop(
     let request = StopRequest { signal: signal.unwrap_or_else(own), seconds: u32::try_from(seconds).ok() };
     if ask(container, &Message::Stop(request))? {
         context.tell(&Event::of_container(&record, "stop", &[]));
+    } else {
+        // It may be ending by itself: who starts it next must find that it has.
+        connect(container)?;
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! `cove wait`
 
-use cove_container::protocol::{Connection, MAX_CONTENT, Message};
-use cove_container::{Container, Status};
+use cove_container::Container;
+use cove_container::protocol::{MAX_CONTENT, Message};
 
 use crate::arguments::Wait;
+use crate::containers::{connect, put_right};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -24,9 +25,10 @@ pub fn run(context: &Context, arguments: &Wait) -> Result<(), Error> {
 
 fn wait(container: &Container) -> Result<i32, Error> {
     let mut buffer = vec![0; MAX_CONTENT + 1];
-    if let Some(connection) = Connection::to(&container.socket()).map_err(Error::Io)?
-        && connection.send(&Message::Wait).is_ok()
-    {
+    while let Some(connection) = connect(container)? {
+        if connection.send(&Message::Wait).is_err() {
+            continue;
+        }
         loop {
             match connection.receive(&mut buffer) {
                 Ok(Some(Message::Ended(ended))) => return Ok(ended.code),
@@ -36,8 +38,6 @@ fn wait(container: &Container) -> Result<i32, Error> {
         }
     }
     // It does not run, or its monitor has just gone.
-    let state = crate::containers::put_right(container)?;
     // As docker: what was never started has not ended either, but nobody would wait for that.
-    debug_assert_ne!(state.status, Status::Running);
-    Ok(state.exit_code)
+    Ok(put_right(container)?.exit_code)
 }
