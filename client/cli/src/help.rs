@@ -5,7 +5,8 @@ use clap::{Arg, ArgAction, Command};
 /// Width where there is no terminal.
 pub const PLAIN_WIDTH: usize = 80;
 /// What people use most, in docker's order.
-const COMMON: [&str; 8] = ["pull", "push", "images", "login", "logout", "search", "version", "info"];
+const COMMON: [&str; 11] =
+    ["run", "exec", "ps", "pull", "push", "images", "login", "logout", "search", "version", "info"];
 
 /// The help of the command at a path.
 pub fn render(top: &Command, path: &[String], width: usize) -> String {

@@ -18,8 +18,9 @@ fn help_is_grouped_as_dockers_is() {
         rest = &rest[at + title.len()..];
     }
     assert!(help.ends_with("Run 'cove COMMAND --help' for more information on a command.\n"), "{help}");
+    // Docker's own longest line is that of `attach`.
     for line in help.lines() {
-        assert!(line.chars().count() <= 90, "{line}");
+        assert!(line.chars().count() <= 92, "{line}");
     }
     assert_eq!(home.ok(&[]), help, "no command is a wish for help");
 }

@@ -73,7 +73,7 @@ fn inspect_describes_images_as_docker_does() {
         (1, "[]\n", "Error: No such object: nosuch\n")
     );
     let ended = home.run(&["inspect", "--type", "container", "foo:bar"]);
-    assert_eq!(ended.error, "Error: No such container: foo:bar\n");
+    assert_eq!(ended.error, "Error response from daemon: No such container: foo:bar\n");
     let ended = home.run(&["inspect", "-f", "{{.Foo}}", "foo:bar"]);
     assert_eq!(ended.status, 1);
     assert!(ended.error.starts_with("template parsing error: template: "), "{ended:?}");
