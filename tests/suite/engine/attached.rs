@@ -87,7 +87,7 @@ fn signals_are_passed_on() {
     let engine = CoveEngine::new();
     let script = "trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 0.1; done";
     let log = engine.cove().scratch().join("signal.log");
-    let mut process = engine.run(["--rm", "box", "sh", "-c", script]).start(&log);
+    let mut process = engine.run(["--rm", "--network", "none", "box", "sh", "-c", script]).start(&log);
     process.wait_ready(Duration::from_secs(20), || std::fs::read_to_string(&log).unwrap_or_default().contains("ready"));
     process.signal(Signal::TERM);
     let status = process.wait(Duration::from_secs(20)).expect("it ends");

@@ -34,7 +34,8 @@ fn killed_anywhere_nothing_is_left() {
         let name = format!("victim{round}");
         let log = engine.cove().scratch().join("victim.log");
         let remove = if round % 2 == 0 { "--rm" } else { "--init=false" };
-        let mut command = engine.run(["-d", remove, "--name", &name, "box", "sleep", "1000"]).start(&log);
+        let mut command =
+            engine.run(["-d", remove, "--network", "none", "--name", &name, "box", "sleep", "1000"]).start(&log);
         std::thread::sleep(Duration::from_micros(dice.within(0..30_000)));
         // Whatever of it is there at that moment: the command, the monitor, the runtime.
         let scratch = engine.cove().scratch().path().display().to_string();
