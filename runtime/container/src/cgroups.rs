@@ -11,6 +11,17 @@ pub const PARENT: &str = "/cove";
 /// How often it is looked whether killed processes have gone, a millisecond after the other.
 const LOOKS: u32 = 1000;
 
+/// How often the kernel has killed in a container's cgroup for want of memory, as long as that is there.
+pub fn oom_kills(parent: &str, id: &str) -> u64 {
+    let parent = if parent.is_empty() { PARENT } else { parent };
+    let inside = Path::new(parent.trim_start_matches('/')).join(id);
+    // Version 1, then version 2.
+    let files = [("/sys/fs/cgroup/memory", "memory.oom_control"), ("/sys/fs/cgroup", "memory.events")];
+    let texts = files.map(|(hierarchy, file)| std::fs::read_to_string(Path::new(hierarchy).join(&inside).join(file)));
+    let mut lines = texts.iter().flatten().flat_map(|text| text.lines());
+    lines.find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Ends what is left in the cgroups of a container, and removes them.
 pub(crate) fn clear(parent: &str, id: &str) {
     let parent = if parent.is_empty() { PARENT } else { parent };

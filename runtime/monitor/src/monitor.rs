@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cove_container::cgroups::oom_kills;
 use cove_container::events::{Event, Events};
 use cove_container::log::{Log, Stream};
 use cove_container::protocol::{Connection, Ended, MAX_CONTENT, Message, Refusal, Stop};
@@ -337,7 +338,9 @@ impl Monitor {
         self.setup.network().process_ended(pid);
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Running(running) if running.started.pid == pid => {
-                let oom_killed = self.setup.oom_killed();
+                // Before its cgroup goes.
+                let parent = &self.record.host_config.cgroup_parent;
+                let oom_killed = oom_kills(parent, self.container.id().as_str()) > 0;
                 // Ends whatever it has left behind, so that its pipes come to their end.
                 self.setup.delete();
                 let (ran, until) = (running.since.elapsed(), Instant::now() + PATIENCE);

@@ -98,11 +98,6 @@ impl Setup {
         self.runtime.resume()
     }
 
-    /// Whether the kernel has killed one of its processes for want of memory. Before [`Setup::delete`].
-    pub(crate) fn oom_killed(&self) -> bool {
-        false
-    }
-
     /// Ends what is left of its processes.
     pub(crate) fn delete(&self) {
         // What it cannot take away the next command finds.

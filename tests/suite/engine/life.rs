@@ -100,6 +100,16 @@ fn a_policy_starts_it_again() {
 }
 
 #[test]
+fn who_was_killed_for_want_of_memory_says_so() {
+    let engine = CoveEngine::new();
+    let fill = "dd if=/dev/zero of=/dev/shm/x bs=1M count=60; exit $?";
+    engine.run(["--name", "fat", "--memory", "20m", "--memory-swap", "20m", "box", "sh", "-c", fill]).fails();
+    engine.run(["--name", "thin", "--memory", "20m", "box", "true"]).ok();
+    let killed = |name: &str| engine.words(["inspect", "-f", "{{.State.OOMKilled}}", name]).ok();
+    assert_eq!((killed("fat").as_str(), killed("thin").as_str()), ("true", "false"));
+}
+
+#[test]
 fn logs_are_whole_and_can_be_followed() {
     let engine = CoveEngine::new();
     engine

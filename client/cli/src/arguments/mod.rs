@@ -26,7 +26,7 @@ pub use registry::{InspectManifest, Login, Logout, ProgressStyle, Pull, Push, Se
 pub use system::{Completion, DiskUsage, Info, Shell, SystemPrune, Version};
 pub use volume::{CreateVolume, InspectVolumes, ListVolumes, PruneVolumes, RemoveVolumes, VolumeCommand};
 
-/// Push, pull and keep images
+/// Run containers; push, pull and keep images
 #[derive(Debug, Parser)]
 #[command(name = "cove", disable_help_subcommand = true, disable_version_flag = true)]
 pub struct Cove {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use cove_container::protocol::{Attach, Connection, MAX_CONTENT, Message};
-use cove_container::{Container, Durability, State, Status};
+use cove_container::{Container, Durability, State};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -96,7 +96,6 @@ pub fn put_right(container: &Container) -> Result<State, Error> {
         end_leftovers(container);
         container.write_state(&state, Durability::Lasting)?;
     }
-    debug_assert_ne!(state.status, Status::Running);
     Ok(state)
 }
 
