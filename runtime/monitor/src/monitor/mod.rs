@@ -1,0 +1,272 @@
+//! A container's life from its start to its end: what is known of it, and what is written down and told.
+//!
+//! [`turn`] waits for what happens, [`requests`] does what clients ask for.
+
+mod requests;
+mod turn;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cove_container::cgroups::oom_kills;
+use cove_container::events::{Event, Events};
+use cove_container::log::{Log, Stream};
+use cove_container::protocol::{Connection, Ended, MAX_CONTENT, Message, Refusal};
+use cove_container::{Alive, Container, Containers, Durability, Record, State, Status, Volumes, boot_id};
+use cove_launcher::Signals;
+use rustix::process::{Pid, Signal};
+use time::OffsetDateTime;
+
+use crate::Error;
+use crate::clients::{Awaited, Client};
+use crate::listener::Listener;
+use crate::network::Places;
+use crate::restart::Restarts;
+use crate::setup::{Setup, Started};
+use crate::streams::Streams;
+
+/// Whoever keeps a pipe of the container open after its end is not waited for longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A container and everything that is known of it.
+pub(crate) struct Monitor {
+    container: Container,
+    record: Record,
+    state: State,
+    alive: Alive,
+    listener: Listener,
+    signals: Signals,
+    clients: Vec<Client>,
+    log: Option<Log>,
+    events: Events,
+    setup: Setup,
+    phase: Phase,
+    restarts: Restarts,
+    /// No restart after the next end: somebody has ended it.
+    ends_for_good: bool,
+    buffer: Vec<u8>,
+}
+
+/// What there is to wait for.
+enum Phase {
+    Running(Running),
+    /// It has ended; what it has written last is still on its way.
+    Draining {
+        streams: Streams,
+        code: i32,
+        ran: Duration,
+        oom_killed: bool,
+        until: Instant,
+    },
+    /// It begins again at this moment.
+    Waiting(Instant),
+    Over,
+}
+
+struct Running {
+    started: Started,
+    since: Instant,
+    /// SIGKILL follows at this moment.
+    kill_at: Option<Instant>,
+}
+
+impl Monitor {
+    /// Takes the container's lock, and everything that it needs for life.
+    pub(crate) fn new(places: &Places<'_>, container: Container) -> Result<Self, Error> {
+        container.make_run_folder()?;
+        let alive = container.take_alive()?.ok_or_else(|| Error::Running(container.id().clone()))?;
+        let signals = Signals::hold().map_err(|error| Error::Runtime { text: error.to_string(), code: 125 })?;
+        let record = container.record()?;
+        let before = container.written_state()?;
+        let listener = Listener::at(&container.socket())?;
+        let log = crate::setup::open_log(&container, &record)?;
+        let setup = Setup::new(places, &container, &record)?;
+        let state = State { error: String::new(), oom_killed: false, stopped_by_user: false, ..before };
+        Ok(Self {
+            container,
+            record,
+            state,
+            alive,
+            listener,
+            signals,
+            clients: Vec::new(),
+            log,
+            events: Events::new(places.run),
+            setup,
+            phase: Phase::Over,
+            restarts: Restarts::default(),
+            ends_for_good: false,
+            buffer: vec![0; MAX_CONTENT + 1],
+        })
+    }
+
+    /// Starts the container and stays until it has ended for good.
+    pub(crate) fn run(mut self, root: &Path, run: &Path, starter: Connection) -> Result<(), Error> {
+        self.clients.push(Client::new(starter));
+        // Whoever starts it has said first what they want to see: nothing of the output may be lost. What else they have
+        // said waits until there is a process.
+        self.hear(0, 1);
+        self.state.restart_count = 0;
+        if let Err(error) = self.start() {
+            let refusal = Refusal { text: error.to_string(), code: error.exit_code() };
+            self.state.exit_code = i32::from(refusal.code);
+            self.state.error.clone_from(&refusal.text);
+            self.leave(root, run, Some(&refusal));
+            return Err(error);
+        }
+        self.clients[0].say(&Message::Started);
+        while !matches!(self.phase, Phase::Over) {
+            self.turn()?;
+        }
+        self.leave(root, run, None);
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        let size = self.clients.iter().find_map(|client| client.attached?.size);
+        let started = self.setup.start(&self.container, &self.record, size)?;
+        self.state = State {
+            status: Status::Running,
+            pid: Some(started.pid.as_raw_nonzero().get()),
+            monitor: Some(rustix::process::getpid().as_raw_nonzero().get()),
+            boot: boot_id().unwrap_or_default(),
+            started_at: Some(OffsetDateTime::now_utc()),
+            exit_code: 0,
+            ..self.state.clone()
+        };
+        // With a policy it must be known after a power cut that it ran.
+        let has_policy = self.record.host_config.restart_policy != Default::default();
+        let durability = if has_policy { Durability::Lasting } else { Durability::Passing };
+        let begun = self.container.write_state(&self.state, durability).map_err(Error::from);
+        if let Err(error) = begun.and_then(|()| self.setup.let_go()) {
+            self.setup.clean_up();
+            return Err(error);
+        }
+        self.phase = Phase::Running(Running { started, since: Instant::now(), kill_at: None });
+        self.tell("start", &[]);
+        Ok(())
+    }
+
+    /// Writes down what has happened, for `events`.
+    fn tell(&self, action: &str, more: &[(&str, &str)]) {
+        self.events.tell(&Event::of_container(&self.record, action, more));
+    }
+
+    fn streams(&mut self) -> Option<&mut Streams> {
+        match &mut self.phase {
+            Phase::Running(running) => Some(&mut running.started.streams),
+            Phase::Draining { streams, .. } => Some(streams),
+            Phase::Waiting(_) | Phase::Over => None,
+        }
+    }
+
+    fn stop_signal(&self) -> i32 {
+        let name = &self.record.config.stop_signal;
+        cove_launcher::signal(name).map_or(libc::SIGTERM, Signal::as_raw)
+    }
+
+    fn child_ended(&mut self, pid: Pid, code: i32) {
+        self.setup.network().process_ended(pid);
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Running(running) if running.started.pid == pid => {
+                // Before its cgroup goes.
+                let parent = &self.record.host_config.cgroup_parent;
+                let oom_killed = oom_kills(parent, self.container.id().as_str()) > 0;
+                // Ends whatever it has left behind, so that its pipes come to their end.
+                self.setup.delete();
+                let (ran, until) = (running.since.elapsed(), Instant::now() + PATIENCE);
+                let streams = running.started.streams;
+                self.phase = Phase::Draining { streams, code, ran, oom_killed, until };
+            }
+            other => self.phase = other,
+        }
+    }
+
+    /// Everything that it has written is in the log and with those who must not miss anything.
+    fn ended(&mut self) {
+        let Phase::Draining { code, ran, oom_killed, .. } = std::mem::replace(&mut self.phase, Phase::Over) else {
+            return;
+        };
+        if let Some(log) = &mut self.log {
+            log.end(Stream::Stdout);
+            log.end(Stream::Stderr);
+        }
+        self.setup.clean_up();
+        self.state = State {
+            status: Status::Exited,
+            pid: None,
+            exit_code: code,
+            oom_killed,
+            finished_at: Some(OffsetDateTime::now_utc()),
+            ..self.state.clone()
+        };
+        if oom_killed {
+            self.tell("oom", &[]);
+        }
+        self.tell("die", &[("exitCode", &code.to_string())]);
+        let delay = if self.ends_for_good {
+            None
+        } else {
+            let policy = &self.record.host_config.restart_policy;
+            self.restarts.after(policy, code, ran, self.state.restart_count)
+        };
+        if let Some(delay) = delay {
+            self.state.status = Status::Restarting;
+            let _ = self.container.write_state(&self.state, Durability::Passing);
+            self.phase = Phase::Waiting(Instant::now() + delay);
+            // Who has waited for an end has seen one.
+            self.tell_the_end(code, |_| true);
+        }
+    }
+
+    fn tell_the_end(&mut self, code: i32, whom: impl Fn(&Client) -> bool) {
+        for client in self.clients.iter_mut().filter(|client| whom(client)) {
+            client.flush();
+            match client.waits_for {
+                Some(Awaited::Stopped) => client.say(&Message::Done),
+                Some(Awaited::End) => client.say(&Message::Ended(Ended { code })),
+                None if client.attached.is_some() => client.say(&Message::Ended(Ended { code })),
+                None => {}
+            }
+            client.leave();
+        }
+        self.clients.retain(|client| !client.is_gone());
+    }
+
+    /// The last acts: the state is written, the lock given back, and whoever waits is told.
+    fn leave(mut self, root: &Path, run: &Path, refusal: Option<&Refusal>) {
+        if self.state.status != Status::Created {
+            self.state.status = Status::Exited;
+        }
+        self.state.monitor = None;
+        self.state.pid = None;
+        self.listener.close();
+        let code = self.state.exit_code;
+        // If the disk is full the next command finds a monitor that is gone, and writes the end down.
+        let _ = self.container.write_state(&self.state, Durability::Lasting);
+        drop(self.log.take());
+        if self.container.is_removed_at_end() {
+            self.tell_the_end(code, |client| client.waits_for == Some(Awaited::End));
+            self.setup.unmount();
+            // Whoever hears that it could not be started holds the lock until then.
+            let lock = if refusal.is_some() { Ok(None) } else { self.container.lock_exclusive().map(Some) };
+            let containers = Containers::new(root, run);
+            if lock.is_ok() && containers.remove(&self.container).is_ok() {
+                self.tell("destroy", &[]);
+                // As `rm -v`: what cannot be removed is for `volume prune`.
+                let _ = Volumes::new(root).remove_anonymous(&self.record, &containers);
+            }
+        }
+        // Before anybody hears of the end: they may start it again at once.
+        let Self { alive, mut clients, .. } = self;
+        drop(alive);
+        for client in &mut clients {
+            client.flush();
+            match (refusal, client.waits_for) {
+                (Some(refusal), _) => client.say(&Message::Refused(refusal.clone())),
+                (None, Some(Awaited::Stopped)) => client.say(&Message::Done),
+                (None, _) => client.say(&Message::Ended(Ended { code })),
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What clients ask for: they watch and type, wait, stop, signal and pause.
+
+use std::time::{Duration, Instant};
+
+use cove_container::protocol::{Message, Refusal, Stop};
+use cove_container::{Durability, Status};
+use rustix::process::Signal;
+
+use super::{Monitor, Phase};
+use crate::Error;
+use crate::clients::Awaited;
+
+impl Monitor {
+    /// Hears what a client has said, as many messages at most.
+    pub(super) fn hear(&mut self, index: usize, most: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for _ in 0..most {
+            let takes_input = self.streams().is_none_or(|streams| streams.takes_input());
+            let Some(client) = self.clients.get_mut(index).filter(|client| !client.is_gone()) else { break };
+            if !takes_input && client.attached.is_some_and(|attached| attached.stdin) {
+                break;
+            }
+            match client.connection.try_receive(&mut buffer) {
+                Ok(Some(message)) => self.heard(index, message),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Ok(None) | Err(_) => client.leave(),
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    fn heard(&mut self, index: usize, message: Message<'_>) {
+        let answer = match message {
+            Message::Attach(attach) => {
+                self.clients[index].attached = Some(attach);
+                if let (Some((rows, columns)), Some(streams)) = (attach.size, self.streams()) {
+                    streams.resize(rows, columns);
+                }
+                return;
+            }
+            Message::Input(bytes) => {
+                if let Some(streams) = self.streams() {
+                    streams.input(bytes);
+                }
+                return;
+            }
+            Message::InputEnd => {
+                if self.record.config.stdin_once
+                    && let Some(streams) = self.streams()
+                {
+                    streams.end_input();
+                }
+                return;
+            }
+            Message::Resize(rows, columns) => {
+                if let Some(streams) = self.streams() {
+                    streams.resize(rows, columns);
+                }
+                return;
+            }
+            Message::Wait => {
+                self.clients[index].waits_for = Some(Awaited::End);
+                return;
+            }
+            Message::Stop(stop) => {
+                self.clients[index].waits_for = Some(Awaited::Stopped);
+                self.state.stopped_by_user = true;
+                return self.stop(&stop);
+            }
+            Message::Signal(number) => self.signal_asked(number),
+            Message::Pause => self.pause(true),
+            Message::Unpause => self.pause(false),
+            Message::Reload => self.container.record().map(|record| self.record = record).map_err(Error::from),
+            // What only monitors say.
+            Message::Started
+            | Message::Output(_)
+            | Message::ErrorOutput(_)
+            | Message::Ended(_)
+            | Message::Done
+            | Message::Refused(_) => return self.clients[index].leave(),
+        };
+        match answer {
+            Ok(()) => self.clients[index].say(&Message::Done),
+            Err(error) => {
+                let refusal = Refusal { text: error.to_string(), code: 1 };
+                self.clients[index].say(&Message::Refused(refusal));
+            }
+        }
+    }
+
+    pub(super) fn kill(&mut self, signal: Signal) {
+        if let Phase::Running(running) = &self.phase {
+            // It is our child: until we have collected it the number is its own.
+            let _ = rustix::process::kill_process(running.started.pid, signal);
+            self.tell("kill", &[("signal", &signal.as_raw().to_string())]);
+        }
+    }
+
+    /// Ends it: by a signal first, by SIGKILL later.
+    pub(super) fn stop(&mut self, stop: &Stop) {
+        self.ends_for_good = true;
+        match &mut self.phase {
+            Phase::Running(running) => {
+                // Behind SIGKILL another one changes nothing, but would be told of.
+                let seconds = stop.seconds.filter(|_| stop.signal != libc::SIGKILL);
+                running.kill_at = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
+                if let Some(signal) = cove_launcher::signal(&stop.signal.to_string()) {
+                    self.kill(signal);
+                }
+                self.thaw();
+            }
+            Phase::Waiting(_) => self.phase = Phase::Over,
+            Phase::Draining { .. } | Phase::Over => {}
+        }
+    }
+
+    /// `kill`, and what `--sig-proxy` passes on. Docker takes every signal for the wish to end it, unless it has a stop
+    /// signal of its own.
+    fn signal_asked(&mut self, number: i32) -> Result<(), Error> {
+        let signal = cove_launcher::signal(&number.to_string());
+        let (Phase::Running(_), Some(signal)) = (&self.phase, signal) else {
+            return Err(Error::NotRunning(self.container.id().clone()));
+        };
+        let is_end = self.record.config.stop_signal.is_empty()
+            || signal == Signal::KILL
+            || signal.as_raw() == self.stop_signal();
+        self.ends_for_good |= is_end;
+        self.state.stopped_by_user = true;
+        self.kill(signal);
+        if is_end {
+            self.thaw();
+        }
+        Ok(())
+    }
+
+    /// Processes that stand still hear no signal.
+    fn thaw(&mut self) {
+        if self.state.status == Status::Paused && self.setup.resume().is_ok() {
+            self.state.status = Status::Running;
+            let _ = self.container.write_state(&self.state, Durability::Passing);
+        }
+    }
+
+    fn pause(&mut self, pause: bool) -> Result<(), Error> {
+        let id = self.container.id();
+        if !matches!(self.phase, Phase::Running(_)) {
+            return Err(Error::NotRunning(id.clone()));
+        }
+        match (pause, self.state.status == Status::Paused) {
+            (true, true) => return Err(Error::Paused(format!("Container {id} is already paused"))),
+            (false, false) => return Err(Error::Paused(format!("Container {id} is not paused"))),
+            (true, false) => self.setup.pause()?,
+            (false, true) => self.setup.resume()?,
+        }
+        self.tell(if pause { "pause" } else { "unpause" }, &[]);
+        self.state.status = if pause { Status::Paused } else { Status::Running };
+        Ok(self.container.write_state(&self.state, Durability::Passing)?)
+    }
+}
