@@ -52,7 +52,7 @@ pub(crate) fn open_log(container: &Container, record: &Record) -> Result<Option<
 impl Setup {
     /// Prepares the first start.
     pub(crate) fn new(places: &Places<'_>, container: &Container, record: &Record) -> Self {
-        let runtime = Runtime::new(&record.host_config.runtime, container.run_folder(), container.id().as_str());
+        let runtime = Runtime::new(&record.host_config.runtime, container, places.run);
         let root = container.run_folder().join("rootfs");
         let places = (places.root.to_owned(), places.run.to_owned());
         Self { runtime, root, is_mounted: false, places, network: Network::default() }
