@@ -1,6 +1,7 @@
 //! Everything that stands between a record and a process: the container's files, its network, its `config.json`, and
 //! the runtime that makes it.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,9 @@ pub(crate) struct Setup {
     /// Where the container's files are mounted, from the first start on.
     root: PathBuf,
     is_mounted: bool,
+    /// The mounts of the last process. The kernel takes them down with their last holder, which shall not be the process:
+    /// its end would be heard a millisecond later.
+    mounts: Option<File>,
     places: (PathBuf, PathBuf),
     network: Network,
 }
@@ -55,7 +59,7 @@ impl Setup {
         let runtime = Runtime::new(&record.host_config.runtime, container, places.run);
         let root = container.run_folder().join("rootfs");
         let places = (places.root.to_owned(), places.run.to_owned());
-        Self { runtime, root, is_mounted: false, places, network: Network::default() }
+        Self { runtime, root, is_mounted: false, mounts: None, places, network: Network::default() }
     }
 
     /// Makes the container; its first process waits.
@@ -92,6 +96,7 @@ impl Setup {
         let files = NameFiles::write(container, record, self.network.address())?;
         bundle::write(self.runtime.bundle(), &self.root, record, &namespace, &files, &self.places())?;
         let pid = self.runtime.create(making)?;
+        self.mounts = File::open(format!("/proc/{pid}/ns/mnt")).ok();
         let streams = match ours {
             Ours::Pipes(streams) => streams,
             Ours::Console(console) => Streams::terminal(console.terminal()?)?,
@@ -142,7 +147,8 @@ impl Setup {
     }
 
     /// Lets go of the container's files.
-    pub(crate) fn unmount(&self) {
+    pub(crate) fn unmount(mut self) {
+        drop(self.mounts.take());
         let _ = unmount(&self.root, UnmountFlags::DETACH);
     }
 }

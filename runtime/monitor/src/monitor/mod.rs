@@ -245,20 +245,21 @@ impl Monitor {
         // If the disk is full the next command finds a monitor that is gone, and writes the end down.
         let _ = self.container.write_state(&self.state, Durability::Lasting);
         drop(self.log.take());
+        let mut is_forgotten = false;
         if self.container.is_removed_at_end() {
             self.tell_the_end(code, |client| client.waits_for == Some(Awaited::End));
-            self.setup.unmount();
             // Whoever hears that it could not be started holds the lock until then.
             let lock = if refusal.is_some() { Ok(None) } else { self.container.lock_exclusive().map(Some) };
             let containers = Containers::new(root, run);
-            if lock.is_ok() && containers.remove(&self.container).is_ok() {
+            if lock.is_ok() && containers.forget(&self.container).is_ok() {
+                is_forgotten = true;
                 self.tell("destroy", &[]);
                 // As `rm -v`: what cannot be removed is for `volume prune`.
                 let _ = Volumes::new(root).remove_anonymous(&self.record, &containers);
             }
         }
         // Before anybody hears of the end: they may start it again at once.
-        let Self { alive, mut clients, .. } = self;
+        let Self { alive, mut clients, container, setup, .. } = self;
         drop(alive);
         for client in &mut clients {
             client.flush();
@@ -267,6 +268,12 @@ impl Monitor {
                 (None, Some(Awaited::Stopped)) => client.say(&Message::Done),
                 (None, _) => client.say(&Message::Ended(Ended { code })),
             }
+        }
+        // Nobody needs to wait for that: a file system is taken down, and files are deleted.
+        drop(clients);
+        setup.unmount();
+        if is_forgotten {
+            let _ = container.erase();
         }
     }
 }
