@@ -8,6 +8,8 @@
 mod bundle;
 mod clients;
 mod error;
+mod host_mounts;
+mod links;
 mod listener;
 mod monitor;
 mod names;

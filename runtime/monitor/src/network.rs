@@ -8,7 +8,7 @@ use std::time::Instant;
 use cove_container::config::NetworkMode;
 use cove_container::{Alive, Container, ContainerId, Containers, Record, Status};
 use cove_network::proxy::{serve_tcp, serve_udp};
-use cove_network::resolver::{DnsOptions, HostResolver, Names, Resolver, sockets_in};
+use cove_network::resolver::{DnsOptions, HostResolver, Names, Resolver, sockets_behind_53};
 use cove_network::{Endpoint, Held, HostPorts, Networks, Protocol, PublishedPort, Request};
 
 use rustix::process::{Pid, Signal};
@@ -24,6 +24,8 @@ pub(crate) struct Network {
     endpoint: Option<Endpoint>,
     ports: Vec<Port>,
     resolver: Option<Resolver>,
+    /// What its user is to be told.
+    warnings: Vec<String>,
 }
 
 /// A port of this machine that is reserved for it.
@@ -75,7 +77,8 @@ impl Network {
             address: address.map(|text| text.parse().map_err(|_| Error::Address(text.to_owned()))).transpose()?,
             mac: mac.map(str::parse).transpose()?,
         };
-        let mut endpoint = networks.connect(namespace.as_fd(), &request, &is_alive)?.endpoint;
+        let connected = networks.connect(namespace.as_fd(), &request, &is_alive)?;
+        let mut endpoint = connected.endpoint;
         let held = match networks.publish(&mut endpoint, &published(record)?) {
             Ok(held) => held,
             Err(error) => {
@@ -85,7 +88,9 @@ impl Network {
         };
         let path = path_of(&namespace);
         let ports = held.into_iter().map(|held| Port { held, proxy: None }).collect();
-        let mut network = Self { namespace: Some(namespace), endpoint: Some(endpoint), ports, resolver: None };
+        let warnings = connected.warnings.iter().map(ToString::to_string).collect();
+        let mut network =
+            Self { namespace: Some(namespace), endpoint: Some(endpoint), ports, resolver: None, warnings };
         match network.begin_to_resolve(places, own, record) {
             Ok(()) => Ok((network, path)),
             Err(error) => {
@@ -98,7 +103,7 @@ impl Network {
     /// Answers at 127.0.0.11: the names of the containers on the network, everything else from the machine's servers.
     fn begin_to_resolve(&mut self, places: &Places<'_>, own: &str, record: &Record) -> Result<(), Error> {
         let (Some(namespace), Some(endpoint)) = (&self.namespace, &self.endpoint) else { return Ok(()) };
-        let sockets = sockets_in(namespace.as_fd(), 53)?;
+        let sockets = sockets_behind_53(namespace.as_fd())?;
         let servers = HostResolver::read().addresses(&dns_options(record)?);
         let (networks, by_address, own) = (places.networks(), places.networks(), own.to_owned());
         let run = places.run.to_owned();
@@ -158,13 +163,32 @@ impl Network {
         Ok((Self { namespace: Some(namespace), ..Self::default() }, path))
     }
 
+    /// What its user is to be told, once.
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// Its address on a bridge.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         self.endpoint.as_ref().map(|endpoint| endpoint.address)
     }
 
+    /// Others on the network find it by this name from now on.
+    pub(crate) fn rename(&mut self, places: &Places<'_>, name: &str) -> Result<(), Error> {
+        let Some(endpoint) = &mut self.endpoint else { return Ok(()) };
+        name.clone_into(&mut endpoint.name);
+        Ok(places.networks().rename(&endpoint.network, &endpoint.container, name).map(drop)?)
+    }
+
+    /// The address of this machine there.
+    pub(crate) fn gateway(&self) -> Option<Ipv4Addr> {
+        self.endpoint.as_ref().map(|endpoint| endpoint.gateway)
+    }
+
     /// Takes everything back. What cannot be taken back now is swept when its place is needed.
     pub(crate) fn take_down(&mut self, places: &Places<'_>) {
+        // Its socket to the packet filter is closed before anything is removed there: whoever closes one waits for that.
+        self.resolver = None;
         if let Some(endpoint) = self.endpoint.take() {
             let _ = places.networks().disconnect(&endpoint);
         }
@@ -189,13 +213,13 @@ pub(crate) struct Places<'a> {
 }
 
 impl Places<'_> {
-    fn networks(&self) -> Networks {
+    pub(crate) fn networks(&self) -> Networks {
         Networks::of(self.root, self.run)
     }
 
     /// Whether another container has a monitor. Never asked of our own: a process that opens and closes the file gives its
     /// lock back.
-    fn is_alive(&self, id: &str) -> bool {
+    pub(crate) fn is_alive(&self, id: &str) -> bool {
         is_alive(self.run, id)
     }
 

@@ -2,6 +2,7 @@
 //! the runtime that makes it.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ use rustix::process::Pid;
 
 use crate::Error;
 use crate::bundle;
+use crate::host_mounts;
+use crate::links::{self, Links};
 use crate::names::NameFiles;
 use crate::network::{Network, Places};
 use crate::runtime::{Runtime, Stdio3};
@@ -71,7 +74,7 @@ impl Setup {
     ) -> Result<Started, Error> {
         let made = self.make(container, record, size);
         if made.is_err() {
-            self.clean_up();
+            self.clean_up(record);
         }
         made
     }
@@ -93,8 +96,16 @@ impl Setup {
         }
         let (network, namespace) = Network::set_up(&self.places(), container, record)?;
         self.network = network;
-        let files = NameFiles::write(container, record, self.network.address())?;
-        bundle::write(self.runtime.bundle(), &self.root, record, &namespace, &files, &self.places())?;
+        let links = Links::of(&self.places(), container, record)?;
+        let (address, gateway) = (self.network.address(), self.gateway(record));
+        let files = NameFiles::write(container, record, address, gateway, &links)?;
+        if let Some(address) = address {
+            links::tell(&self.places(), container, address);
+        }
+        // The copies are needed until the runtime has made its own of them.
+        let (binds, _copies) = host_mounts::binds(&self.places(), container, record)?;
+        let facts = bundle::Known { network: &namespace, files: &files, binds, link_environment: links.environment };
+        bundle::write(self.runtime.bundle(), &self.root, record, facts, &self.places())?;
         let pid = self.runtime.create(making)?;
         self.mounts = File::open(format!("/proc/{pid}/ns/mnt")).ok();
         let streams = match ours {
@@ -105,6 +116,14 @@ impl Setup {
             streams.resize(rows, columns);
         }
         Ok(Started { pid, streams })
+    }
+
+    /// The address of this machine on the container's network, or else on the default one: only looked for where it is
+    /// asked for.
+    fn gateway(&self, record: &Record) -> Option<Ipv4Addr> {
+        let is_asked = record.host_config.extra_hosts.iter().any(|host| host.ends_with(":host-gateway"));
+        let default = || Some(self.places().networks().find("bridge").ok()?.ipv4?.gateway);
+        if is_asked { self.network.gateway().or_else(default) } else { None }
     }
 
     /// Lets the process go.
@@ -127,10 +146,11 @@ impl Setup {
     }
 
     /// Takes back what a start has made, but for the container's files.
-    pub(crate) fn clean_up(&mut self) {
+    pub(crate) fn clean_up(&mut self, record: &Record) {
         self.delete();
         let (root, run) = &self.places;
         self.network.take_down(&Places { root, run });
+        host_mounts::release(&self.places(), &record.id, record);
     }
 
     /// The container's network while it runs.
@@ -140,6 +160,12 @@ impl Setup {
 
     pub(crate) fn network_ref(&self) -> &Network {
         &self.network
+    }
+
+    /// Others find it by this name from now on.
+    pub(crate) fn rename(&mut self, name: &str) -> Result<(), Error> {
+        let (root, run) = &self.places;
+        self.network.rename(&Places { root, run }, name)
     }
 
     fn places(&self) -> Places<'_> {

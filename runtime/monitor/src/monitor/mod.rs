@@ -114,6 +114,9 @@ impl Monitor {
             self.leave(root, run, Some(&refusal));
             return Err(error);
         }
+        for warning in self.setup.network().take_warnings() {
+            self.clients[0].say(&Message::Warning(warning.into()));
+        }
         self.clients[0].say(&Message::Started);
         while !matches!(self.phase, Phase::Over) {
             self.turn()?;
@@ -139,7 +142,7 @@ impl Monitor {
         let durability = if has_policy { Durability::Lasting } else { Durability::Passing };
         let begun = self.container.write_state(&self.state, durability).map_err(Error::from);
         if let Err(error) = begun.and_then(|()| self.setup.let_go()) {
-            self.setup.clean_up();
+            self.setup.clean_up(&self.record);
             return Err(error);
         }
         self.phase = Phase::Running(Running { started, since: Instant::now(), kill_at: None });
@@ -191,7 +194,7 @@ impl Monitor {
             log.end(Stream::Stdout);
             log.end(Stream::Stderr);
         }
-        self.setup.clean_up();
+        self.setup.clean_up(&self.record);
         self.state = State {
             status: Status::Exited,
             pid: None,
