@@ -13,6 +13,7 @@ use cove_network::{Endpoint, Held, HostPorts, Networks, Protocol, PublishedPort,
 
 use rustix::process::{Pid, Signal};
 
+use crate::shared::Home;
 use crate::{Error, process};
 
 /// What a container has of the network.
@@ -48,6 +49,7 @@ impl Network {
         places: &Places<'_>,
         container: &Container,
         record: &Record,
+        home: Option<&Home>,
     ) -> Result<(Self, NamespaceOf), Error> {
         let name = match &record.host_config.network_mode {
             NetworkMode::Host => return Ok((Self::default(), NamespaceOf::Host)),
@@ -76,17 +78,21 @@ impl Network {
             mac: mac.map(str::parse).transpose()?,
         };
         let mut endpoint = networks.connect(namespace.as_fd(), &request, &is_alive)?.endpoint;
-        let held = match networks.publish(&mut endpoint, &published(record)?) {
+        let published = match home {
+            Some(home) => home.publish(&networks, &mut endpoint),
+            None => published(record).and_then(|ports| Ok(networks.publish(&mut endpoint, &ports)?)),
+        };
+        let held = match published {
             Ok(held) => held,
             Err(error) => {
                 let _ = networks.disconnect(&endpoint);
-                return Err(error.into());
+                return Err(error);
             }
         };
         let path = path_of(&namespace);
         let ports = held.into_iter().map(|held| Port { held, proxy: None }).collect();
         let mut network = Self { namespace: Some(namespace), endpoint: Some(endpoint), ports, resolver: None };
-        match network.begin_to_resolve(places, own, record) {
+        match network.begin_to_resolve(places, own, record, home) {
             Ok(()) => Ok((network, path)),
             Err(error) => {
                 network.take_down(places);
@@ -96,10 +102,19 @@ impl Network {
     }
 
     /// Answers at 127.0.0.11: the names of the containers on the network, everything else from the machine's servers.
-    fn begin_to_resolve(&mut self, places: &Places<'_>, own: &str, record: &Record) -> Result<(), Error> {
+    fn begin_to_resolve(
+        &mut self,
+        places: &Places<'_>,
+        own: &str,
+        record: &Record,
+        home: Option<&Home>,
+    ) -> Result<(), Error> {
         let (Some(namespace), Some(endpoint)) = (&self.namespace, &self.endpoint) else { return Ok(()) };
         let sockets = sockets_in(namespace.as_fd(), 53)?;
-        let servers = HostResolver::read().addresses(&dns_options(record)?);
+        let mut servers = HostResolver::read().addresses(&dns_options(record)?);
+        if home.is_some() {
+            servers = crate::shared::reachable(servers);
+        }
         let (networks, by_address, own) = (places.networks(), places.networks(), own.to_owned());
         let run = places.run.to_owned();
         let is_alive = move |id: &str| id == own || is_alive(&run, id);
@@ -189,7 +204,7 @@ pub(crate) struct Places<'a> {
 }
 
 impl Places<'_> {
-    fn networks(&self) -> Networks {
+    pub(crate) fn networks(&self) -> Networks {
         Networks::of(self.root, self.run)
     }
 
@@ -237,7 +252,7 @@ pub(crate) fn dns_options(record: &Record) -> Result<DnsOptions, Error> {
 }
 
 /// The ports that a record asks for: each of `-p`, and for `-P` each that is exposed.
-fn published(record: &Record) -> Result<Vec<PublishedPort>, Error> {
+pub(crate) fn published(record: &Record) -> Result<Vec<PublishedPort>, Error> {
     let mut ports = Vec::new();
     for (container, bindings) in &record.host_config.port_bindings {
         let (container_port, protocol) = port(container)?;

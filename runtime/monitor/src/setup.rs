@@ -15,6 +15,7 @@ use crate::bundle;
 use crate::names::NameFiles;
 use crate::network::{Network, Places};
 use crate::runtime::{Runtime, Stdio3};
+use crate::shared::Home;
 use crate::streams::{ConsoleSocket, Streams};
 
 /// What a container's processes need as long as they run.
@@ -23,6 +24,8 @@ pub(crate) struct Setup {
     root: PathBuf,
     places: (PathBuf, PathBuf),
     network: Network,
+    /// What an ordinary user's containers share.
+    home: Option<Home>,
 }
 
 /// A process that waits to be let go.
@@ -43,12 +46,17 @@ pub(crate) fn open_log(container: &Container, record: &Record) -> Result<Option<
 
 impl Setup {
     /// Mounts the container's files.
-    pub(crate) fn new(places: &Places<'_>, container: &Container, record: &Record) -> Result<Self, Error> {
+    pub(crate) fn new(
+        places: &Places<'_>,
+        container: &Container,
+        record: &Record,
+        home: Option<Home>,
+    ) -> Result<Self, Error> {
         let runtime = Runtime::new(&record.host_config.runtime, container.run_folder(), container.id().as_str());
         let root = container.run_folder().join("rootfs");
         mount_root(container, record, &root)?;
         let places = (places.root.to_owned(), places.run.to_owned());
-        Ok(Self { runtime, root, places, network: Network::default() })
+        Ok(Self { runtime, root, places, network: Network::default(), home })
     }
 
     /// Makes the container; its first process waits.
@@ -66,7 +74,10 @@ impl Setup {
     }
 
     fn make(&mut self, container: &Container, record: &Record, size: Option<(u16, u16)>) -> Result<Started, Error> {
-        let (network, namespace) = Network::set_up(&self.places(), container, record)?;
+        if let Some(home) = &mut self.home {
+            home.enter(&Places { root: &self.places.0, run: &self.places.1 }, container, record)?;
+        }
+        let (network, namespace) = Network::set_up(&self.places(), container, record, self.home.as_ref())?;
         self.network = network;
         let files = NameFiles::write(container, record, self.network.address())?;
         bundle::write(self.runtime.bundle(), &self.root, record, &namespace, &files, &self.places())?;
