@@ -111,9 +111,10 @@ impl Network {
     ) -> Result<(), Error> {
         let (Some(namespace), Some(endpoint)) = (&self.namespace, &self.endpoint) else { return Ok(()) };
         let sockets = sockets_in(namespace.as_fd(), 53)?;
-        let mut servers = HostResolver::read().addresses(&dns_options(record)?);
+        let host = HostResolver::read();
+        let mut servers = host.addresses(&dns_options(record)?);
         if home.is_some() {
-            servers = crate::shared::reachable(servers);
+            servers = crate::shared::reachable(&servers, &host);
         }
         let (networks, by_address, own) = (places.networks(), places.networks(), own.to_owned());
         let run = places.run.to_owned();

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use cove_container::config::NetworkMode;
 use cove_container::shared::{Shared, SharedPlace};
 use cove_container::{Container, Record};
+use cove_network::resolver::HostResolver;
 use cove_network::{Endpoint, Held, Networks};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Error;
 use crate::network::{Places, published};
-use crate::uplink::FORWARDER;
+use crate::uplink::{FORWARDER, needs_forwarder};
 
 /// The namespaces that the user's containers share.
 pub(crate) struct Home {
@@ -63,19 +64,33 @@ impl Home {
     }
 }
 
-/// Servers of the machine as they are asked from the shared network: what listens on the machine's loopback device, and what
-/// is reached by IPv6, is asked by way of `pasta`.
-pub(crate) fn reachable(servers: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let forwarder = FORWARDER.parse().map(|address| SocketAddr::new(address, 53));
+/// Servers as they are asked from the shared network, which knows IPv4 only: what listens on the machine's loopback device
+/// is asked by way of `pasta`.
+pub(crate) fn reachable(servers: &[SocketAddr], host: &HostResolver) -> Vec<SocketAddr> {
+    let forwarder = FORWARDER.parse().ok().map(|address| SocketAddr::new(address, 53));
+    let forwarder = forwarder.filter(|_| needs_forwarder(host));
     let mut reachable: Vec<SocketAddr> = Vec::new();
-    for server in servers {
-        let server = match &forwarder {
-            Ok(forwarder) if server.ip().is_loopback() || server.is_ipv6() => *forwarder,
-            _ => server,
-        };
-        if !reachable.contains(&server) {
+    for server in servers.iter().filter(|server| server.is_ipv4()) {
+        let server = if server.ip().is_loopback() { forwarder } else { Some(*server) };
+        if let Some(server) = server.filter(|server| !reachable.contains(server)) {
             reachable.push(server);
         }
     }
     reachable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_asked_where_they_can_be_reached() {
+        let asked = |text: &str| {
+            let host = HostResolver::parse(text);
+            let servers = reachable(&host.addresses(&Default::default()), &host);
+            servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(asked("nameserver 10.0.0.1\nnameserver ::1\nnameserver 127.0.0.1\n"), ["10.0.0.1"]);
+        assert_eq!(asked("nameserver 127.0.0.53\nnameserver 127.0.0.54\nnameserver 10.0.0.1\n"), [FORWARDER, "10.0.0.1"]);
+    }
 }

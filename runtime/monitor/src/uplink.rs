@@ -1,11 +1,13 @@
 //! `pasta`: the way out of the network namespace that an ordinary user's containers share.
 
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cove_container::shared::SharedPlace;
+use cove_network::resolver::HostResolver;
 use rustix::process::{Pid, Signal};
 
 /// An address of the namespace at which the machine's own server of names answers.
@@ -14,6 +16,12 @@ pub(crate) const FORWARDER: &str = "169.254.1.1";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two attempts to start one that has died.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether the machine's first server listens where nobody but the machine itself can ask it.
+pub(crate) fn needs_forwarder(host: &HostResolver) -> bool {
+    let mut servers = host.servers.iter().map(|server| server.address).filter(IpAddr::is_ipv4);
+    servers.next().is_some_and(|server| server.is_loopback())
+}
 
 /// The process, if it runs.
 #[derive(Debug)]
@@ -65,7 +73,10 @@ impl Uplink {
         // No ports either way: monitors pass those on, and what listens on the machine's loopback device is not for containers.
         command.args(["--foreground", "--config-net", "--ipv4-only", "--no-map-gw"]);
         command.args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"]);
-        command.args(["--dns-forward", FORWARDER]);
+        // Only where it is needed: pasta takes answers of that server for its own, whoever has asked it.
+        if needs_forwarder(&HostResolver::read()) {
+            command.args(["--dns-forward", FORWARDER]);
+        }
         command.arg("--pid").arg(&self.ready).arg("--netns").arg(&self.namespace);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
         let child = match command.spawn() {
