@@ -21,7 +21,9 @@ use crate::streams::{ConsoleSocket, Streams};
 /// What a container's processes need as long as they run.
 pub(crate) struct Setup {
     runtime: Runtime,
+    /// Where the container's files are mounted, from the first start on.
     root: PathBuf,
+    is_mounted: bool,
     places: (PathBuf, PathBuf),
     network: Network,
     /// What an ordinary user's containers share.
@@ -32,6 +34,12 @@ pub(crate) struct Setup {
 pub(crate) struct Started {
     pub(crate) pid: Pid,
     pub(crate) streams: Streams,
+}
+
+/// Our ends of the streams of a process that is being made.
+enum Ours {
+    Pipes(Streams),
+    Console(ConsoleSocket),
 }
 
 /// The log of its output, unless it has none.
@@ -45,18 +53,12 @@ pub(crate) fn open_log(container: &Container, record: &Record) -> Result<Option<
 }
 
 impl Setup {
-    /// Mounts the container's files.
-    pub(crate) fn new(
-        places: &Places<'_>,
-        container: &Container,
-        record: &Record,
-        home: Option<Home>,
-    ) -> Result<Self, Error> {
+    /// Prepares the first start.
+    pub(crate) fn new(places: &Places<'_>, container: &Container, record: &Record, home: Option<Home>) -> Self {
         let runtime = Runtime::new(&record.host_config.runtime, container.run_folder(), container.id().as_str());
         let root = container.run_folder().join("rootfs");
-        mount_root(container, record, &root)?;
         let places = (places.root.to_owned(), places.run.to_owned());
-        Ok(Self { runtime, root, places, network: Network::default(), home })
+        Self { runtime, root, is_mounted: false, places, network: Network::default(), home }
     }
 
     /// Makes the container; its first process waits.
@@ -77,22 +79,32 @@ impl Setup {
         if let Some(home) = &mut self.home {
             home.enter(&Places { root: &self.places.0, run: &self.places.1 }, container, record)?;
         }
+        // Called first, ours reads and seals itself while everything else is made.
+        let (ours, making) = if record.config.tty {
+            let console = ConsoleSocket::at(self.runtime.bundle().join("console"))?;
+            let nothing = Stdio3 { stdin: None, stdout: None, stderr: None };
+            let making = self.runtime.begin(nothing, Some(console.path()))?;
+            (Ours::Console(console), making)
+        } else {
+            let (streams, theirs) = Streams::pipes(record.config.open_stdin)?;
+            (Ours::Pipes(streams), self.runtime.begin(theirs, None)?)
+        };
+        if !self.is_mounted {
+            mount_root(container, record, &self.root)?;
+            self.is_mounted = true;
+        }
         let (network, namespace) = Network::set_up(&self.places(), container, record, self.home.as_ref())?;
         self.network = network;
         let files = NameFiles::write(container, record, self.network.address())?;
         bundle::write(self.runtime.bundle(), &self.root, record, &namespace, &files, &self.places())?;
-        if record.config.tty {
-            let console = ConsoleSocket::at(self.runtime.bundle().join("console"))?;
-            let nothing = Stdio3 { stdin: None, stdout: None, stderr: None };
-            let pid = self.runtime.create(nothing, Some(console.path()))?;
-            let streams = Streams::terminal(console.terminal()?)?;
-            if let Some((rows, columns)) = size {
-                streams.resize(rows, columns);
-            }
-            return Ok(Started { pid, streams });
+        let pid = self.runtime.create(making)?;
+        let streams = match ours {
+            Ours::Pipes(streams) => streams,
+            Ours::Console(console) => Streams::terminal(console.terminal()?)?,
+        };
+        if let Some((rows, columns)) = size {
+            streams.resize(rows, columns);
         }
-        let (streams, theirs) = Streams::pipes(record.config.open_stdin)?;
-        let pid = self.runtime.create(theirs, None)?;
         Ok(Started { pid, streams })
     }
 
