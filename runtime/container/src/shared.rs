@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -116,7 +117,31 @@ impl SharedPlace {
 
     /// Nobody connects any more. Only with the lock.
     pub fn close(&self) {
-        let _ = std::fs::remove_file(self.socket());
+        for name in ["socket", "user", "net", "network", "pasta.log"] {
+            let _ = std::fs::remove_file(self.file(name));
+        }
+    }
+
+    /// Writes down which namespaces these are, for who comes when the holder was killed.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn remember(&self, kind: &str, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+        let path = self.file(kind);
+        let found = rustix::fs::fstat(namespace).map_err(Error::system("look at", &path))?;
+        std::fs::write(&path, found.st_ino.to_string()).map_err(Error::system("write", &path))
+    }
+
+    /// The namespace (`user` or `net`) of a holder that was killed, as long as a process of a container is in it.
+    pub fn survivor(&self, kind: &str) -> Option<OwnedFd> {
+        let number: u64 = std::fs::read_to_string(self.file(kind)).ok()?.trim().parse().ok()?;
+        let entries = std::fs::read_dir("/proc").ok()?.flatten();
+        let files = entries.map(|entry| entry.path().join("ns").join(kind));
+        files.filter(|path| std::fs::metadata(path).is_ok_and(|found| found.ino() == number)).find_map(|path| {
+            let file = OwnedFd::from(File::open(path).ok()?);
+            // The process may have gone, and its number be another's.
+            rustix::fs::fstat(&file).is_ok_and(|found| found.st_ino == number).then_some(file)
+        })
     }
 
     /// Connects to the holder; `None` if there is none. Only with the lock, or while somebody is connected who stays.

@@ -207,7 +207,15 @@ fn shared(wanted: &Wanted<'_>) -> Result<Option<Shared>, Error> {
     if let Err(error) = fs_err::metadata(holder) {
         return Err(failed(error, "put `cove-runtime` beside `cove`, or say with `COVE_RUNTIME` where it is"));
     }
-    let begun = begin(&mut command)?;
+    // Containers of a holder that was killed run on: the new one goes where they are.
+    let begun = match place.survivor("user") {
+        Some(namespace) => {
+            let namespace = rustix::io::dup(&namespace).map_err(|error| failed(error, BROKEN))?;
+            let joining = command.env(VARIABLE, format!("joining:{}", namespace.as_raw_fd())).spawn();
+            Begun::Inside(joining.map_err(|error| failed(error, BROKEN))?)
+        }
+        None => begin(&mut command)?,
+    };
     drop(command);
     let ended = || failed("the process that holds the user's namespaces has ended", BROKEN);
     match begun {

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Pid, Signal, WaitOptions, getegid, geteuid};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::uplink::Uplink;
 use crate::{Error, process};
@@ -40,23 +40,38 @@ pub fn hold(run: &Path) -> Result<(), Error> {
         .map_err(Error::system("keep mounts to ourselves"))?;
     let place = SharedPlace::of(run);
     let user = File::open("/proc/self/ns/user").map_err(Error::system("open the user namespace"))?;
-    let network = network()?;
+    let survivor = place.survivor("net");
+    let was_there = survivor.is_some();
+    let network = survivor.map_or_else(network, Ok)?;
+    place.remember("user", user.as_fd())?;
+    place.remember("net", network.as_fd())?;
     // For pasta, which may not look at our descriptors.
     let path = place.file("network");
     let made = File::create(&path).map_err(Error::system("make a mount point"));
     made.and_then(|_| mount_bind(descriptor(&network), &path).map_err(Error::system("mount a network namespace")))?;
     let uplink = Uplink::new(&place);
-    Holder { place, listener, user: user.into(), network, uplink, clients: Vec::new(), empty_since: Instant::now() }
-        .run()
+    let (clients, empty_since) = (Vec::new(), Instant::now());
+    Holder { place, listener, user: user.into(), network, uplink, was_there, clients, empty_since }.run()
 }
 
-/// Goes into a user namespace of its own. Who has started us maps the user's subordinate ids into it, if there are any.
+/// Goes into a user namespace: its own, or that of a holder that was killed.
 fn enter() -> Result<(), Error> {
     let missing = || Error::system("enter a user namespace")(std::io::Error::from(std::io::ErrorKind::InvalidInput));
-    let number = std::env::var(VARIABLE).ok();
-    let number = number.as_deref().and_then(|text| text.strip_prefix("entering:")?.parse().ok());
+    let text = std::env::var(VARIABLE).unwrap_or_default();
+    let (how, number) = text.split_once(':').ok_or_else(missing)?;
+    let number: i32 = number.parse().map_err(|_| missing())?;
     // SAFETY: who has started us left this descriptor open for us alone.
-    let mut outer = UnixStream::from(unsafe { OwnedFd::from_raw_fd(number.ok_or_else(missing)?) });
+    let file = unsafe { OwnedFd::from_raw_fd(number) };
+    match how {
+        "entering" => make(UnixStream::from(file)),
+        "joining" => move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::User))
+            .map_err(Error::system("enter the user namespace")),
+        _ => Err(missing()),
+    }
+}
+
+/// Makes a user namespace. Who has started us maps the user's subordinate ids into it, if there are any.
+fn make(mut outer: UnixStream) -> Result<(), Error> {
     let (owner, group) = (geteuid().as_raw(), getegid().as_raw());
     // SAFETY: this process has one thread.
     let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) };
@@ -116,6 +131,8 @@ struct Holder {
     user: OwnedFd,
     network: OwnedFd,
     uplink: Uplink,
+    /// The network was there before: of its containers nobody is our client.
+    was_there: bool,
     clients: Vec<Client>,
     empty_since: Instant,
 }
@@ -137,7 +154,7 @@ impl Holder {
                 }
             }
             // Containers that run need it again.
-            if self.clients.iter().any(|client| client.wants_uplink) {
+            if self.wants_uplink() {
                 self.uplink.mend();
             }
             if !self.clients.is_empty() {
@@ -155,12 +172,15 @@ impl Holder {
         let mut files: Vec<PollFd<'_>> =
             files.iter().map(|file| PollFd::from_borrowed_fd(*file, PollFlags::IN)).collect();
         // Nobody tells of a way out that breaks, nor of a process that a dead monitor has left.
-        let wants_uplink = self.clients.iter().any(|client| client.wants_uplink);
-        let timeout = (self.clients.is_empty() || wants_uplink).then_some(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let timeout = (self.clients.is_empty() || self.wants_uplink()).then_some(Timespec { tv_sec: 1, tv_nsec: 0 });
         match poll(&mut files, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(files.iter().map(|file| !file.revents().is_empty()).collect()),
             Err(error) => Err(Error::system("wait")(error)),
         }
+    }
+
+    fn wants_uplink(&self) -> bool {
+        self.was_there || self.clients.iter().any(|client| client.wants_uplink)
     }
 
     fn accept(&mut self) {
