@@ -22,6 +22,7 @@ mod names;
 mod overlay;
 pub mod protocol;
 mod record;
+pub mod shared;
 pub mod spec;
 mod state;
 pub mod volumes;

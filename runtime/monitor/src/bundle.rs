@@ -49,7 +49,8 @@ pub(crate) fn write(
         hosts: Some(files.hosts.clone()),
         hostname_file: Some(files.hostname.clone()),
         resolv_conf: Some(files.resolv_conf.clone()),
-        cgroup: Some(cgroup(&host.cgroup_parent, &record.id)),
+        // An ordinary user has none: of version 1 never, of version 2 only where somebody has given him one.
+        cgroup: (!rootless).then(|| cgroup(&host.cgroup_parent, &record.id)),
         network: match network {
             NamespaceOf::Path(path) => Some(path.into()),
             NamespaceOf::Host => None,

@@ -60,6 +60,17 @@ pub enum Error {
     /// The log of its output.
     #[error(transparent)]
     Log(#[from] cove_container::log::LogError),
+    /// A user namespace could not be made.
+    #[error(
+        "cannot make a user namespace: {0}\nhave root allow them (`sysctl user.max_user_namespaces`, `kernel.unprivileged_userns_clone`, `kernel.apparmor_restrict_unprivileged_userns`), or run it as root"
+    )]
+    UserNamespace(std::io::Error),
+    /// Nobody holds the namespaces that a user's containers share.
+    #[error("the process that holds the namespaces of your containers has ended: run the command again")]
+    NoHolder,
+    /// The network of a user's containers has no way out.
+    #[error("{0}")]
+    Uplink(String),
     /// The system refused something.
     #[error("cannot {action}: {source}")]
     System {

@@ -13,6 +13,7 @@ use cove_network::{Endpoint, Held, HostPorts, Networks, Protocol, PublishedPort,
 
 use rustix::process::{Pid, Signal};
 
+use crate::shared::Home;
 use crate::{Error, process};
 
 /// What a container has of the network.
@@ -50,6 +51,7 @@ impl Network {
         places: &Places<'_>,
         container: &Container,
         record: &Record,
+        home: Option<&Home>,
     ) -> Result<(Self, NamespaceOf), Error> {
         let name = match &record.host_config.network_mode {
             NetworkMode::Host => return Ok((Self::default(), NamespaceOf::Host)),
@@ -79,11 +81,15 @@ impl Network {
         };
         let connected = networks.connect(namespace.as_fd(), &request, &is_alive)?;
         let mut endpoint = connected.endpoint;
-        let held = match networks.publish(&mut endpoint, &published(record)?) {
+        let published = match home {
+            Some(home) => home.publish(&networks, &mut endpoint),
+            None => published(record).and_then(|ports| Ok(networks.publish(&mut endpoint, &ports)?)),
+        };
+        let held = match published {
             Ok(held) => held,
             Err(error) => {
                 let _ = networks.disconnect(&endpoint);
-                return Err(error.into());
+                return Err(error);
             }
         };
         let path = path_of(&namespace);
@@ -91,7 +97,7 @@ impl Network {
         let warnings = connected.warnings.iter().map(ToString::to_string).collect();
         let mut network =
             Self { namespace: Some(namespace), endpoint: Some(endpoint), ports, resolver: None, warnings };
-        match network.begin_to_resolve(places, own, record) {
+        match network.begin_to_resolve(places, own, record, home) {
             Ok(()) => Ok((network, path)),
             Err(error) => {
                 network.take_down(places);
@@ -101,10 +107,20 @@ impl Network {
     }
 
     /// Answers at 127.0.0.11: the names of the containers on the network, everything else from the machine's servers.
-    fn begin_to_resolve(&mut self, places: &Places<'_>, own: &str, record: &Record) -> Result<(), Error> {
+    fn begin_to_resolve(
+        &mut self,
+        places: &Places<'_>,
+        own: &str,
+        record: &Record,
+        home: Option<&Home>,
+    ) -> Result<(), Error> {
         let (Some(namespace), Some(endpoint)) = (&self.namespace, &self.endpoint) else { return Ok(()) };
         let sockets = sockets_behind_53(namespace.as_fd())?;
-        let servers = HostResolver::read().addresses(&dns_options(record)?);
+        let host = HostResolver::read();
+        let mut servers = host.addresses(&dns_options(record)?);
+        if home.is_some() {
+            servers = crate::shared::reachable(&servers, &host);
+        }
         let (networks, by_address, own) = (places.networks(), places.networks(), own.to_owned());
         let run = places.run.to_owned();
         let is_alive = move |id: &str| id == own || is_alive(&run, id);
@@ -261,7 +277,7 @@ pub(crate) fn dns_options(record: &Record) -> Result<DnsOptions, Error> {
 }
 
 /// The ports that a record asks for: each of `-p`, and for `-P` each that is exposed.
-fn published(record: &Record) -> Result<Vec<PublishedPort>, Error> {
+pub(crate) fn published(record: &Record) -> Result<Vec<PublishedPort>, Error> {
     let mut ports = Vec::new();
     for (container, bindings) in &record.host_config.port_bindings {
         let (container_port, protocol) = port(container)?;

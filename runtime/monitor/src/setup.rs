@@ -19,6 +19,7 @@ use crate::links::{self, Links};
 use crate::names::NameFiles;
 use crate::network::{Network, Places};
 use crate::runtime::{Runtime, Stdio3};
+use crate::shared::Home;
 use crate::streams::{ConsoleSocket, Streams};
 
 /// What a container's processes need as long as they run.
@@ -32,6 +33,8 @@ pub(crate) struct Setup {
     mounts: Option<File>,
     places: (PathBuf, PathBuf),
     network: Network,
+    /// What an ordinary user's containers share.
+    home: Option<Home>,
 }
 
 /// A process that waits to be let go.
@@ -58,11 +61,11 @@ pub(crate) fn open_log(container: &Container, record: &Record) -> Result<Option<
 
 impl Setup {
     /// Prepares the first start.
-    pub(crate) fn new(places: &Places<'_>, container: &Container, record: &Record) -> Self {
+    pub(crate) fn new(places: &Places<'_>, container: &Container, record: &Record, home: Option<Home>) -> Self {
         let runtime = Runtime::new(&record.host_config.runtime, container, places.run);
         let root = container.run_folder().join("rootfs");
         let places = (places.root.to_owned(), places.run.to_owned());
-        Self { runtime, root, is_mounted: false, mounts: None, places, network: Network::default() }
+        Self { runtime, root, is_mounted: false, mounts: None, places, network: Network::default(), home }
     }
 
     /// Makes the container; its first process waits.
@@ -80,6 +83,9 @@ impl Setup {
     }
 
     fn make(&mut self, container: &Container, record: &Record, size: Option<(u16, u16)>) -> Result<Started, Error> {
+        if let Some(home) = &mut self.home {
+            home.enter(&Places { root: &self.places.0, run: &self.places.1 }, container, record)?;
+        }
         // Called first, ours reads and seals itself while everything else is made.
         let (ours, making) = if record.config.tty {
             let console = ConsoleSocket::at(self.runtime.bundle().join("console"))?;
@@ -94,7 +100,7 @@ impl Setup {
             mount_root(container, record, &self.root)?;
             self.is_mounted = true;
         }
-        let (network, namespace) = Network::set_up(&self.places(), container, record)?;
+        let (network, namespace) = Network::set_up(&self.places(), container, record, self.home.as_ref())?;
         self.network = network;
         let links = Links::of(&self.places(), container, record)?;
         let (address, gateway) = (self.network.address(), self.gateway(record));

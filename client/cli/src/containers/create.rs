@@ -5,8 +5,9 @@ use std::io::Write;
 use cove_container::check::Kernel;
 use cove_container::config::NetworkMode;
 use cove_container::events::Event;
+use cove_container::spec::refuse_limits;
 use cove_container::{Container, ContainerId, Record, RootFolder, Volumes};
-use cove_engine::{Found, Image, Store};
+use cove_engine::{Found, Image, Store, user_namespace};
 use time::OffsetDateTime;
 
 use crate::arguments::Create;
@@ -22,6 +23,9 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
     let store = context.store()?;
     let found = image(context, &store, arguments)?;
     let requested = options::request(arguments, detached, &found.image.config().document().config, &Kernel::read())?;
+    if user_namespace::is_own() {
+        refuse_limits(&requested.host_config)?;
+    }
     for warning in &requested.warnings {
         context.printer.note(format!("WARNING: {warning}"));
     }

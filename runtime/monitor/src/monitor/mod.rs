@@ -23,6 +23,7 @@ use crate::listener::Listener;
 use crate::network::Places;
 use crate::restart::Restarts;
 use crate::setup::{Setup, Started};
+use crate::shared::Home;
 use crate::streams::Streams;
 
 /// Whoever keeps a pipe of the container open after its end is not waited for longer.
@@ -72,7 +73,7 @@ struct Running {
 
 impl Monitor {
     /// Takes the container's lock, and everything that it needs for life.
-    pub(crate) fn new(places: &Places<'_>, container: Container) -> Result<Self, Error> {
+    pub(crate) fn new(places: &Places<'_>, container: Container, home: Option<Home>) -> Result<Self, Error> {
         container.make_run_folder()?;
         let alive = container.take_alive()?.ok_or_else(|| Error::Running(container.id().clone()))?;
         let signals = Signals::hold().map_err(|error| Error::Runtime { text: error.to_string(), code: 125 })?;
@@ -80,7 +81,7 @@ impl Monitor {
         let before = container.written_state()?;
         let listener = Listener::at(&container.socket())?;
         let log = crate::setup::open_log(&container, &record)?;
-        let setup = Setup::new(places, &container, &record);
+        let setup = Setup::new(places, &container, &record, home);
         let state = State { error: String::new(), oom_killed: false, stopped_by_user: false, ..before };
         Ok(Self {
             container,
