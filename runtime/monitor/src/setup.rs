@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cove_container::log::{Log, LogOptions};
@@ -27,7 +27,7 @@ pub(crate) struct Setup {
     runtime: Runtime,
     /// Where the container's files are mounted, from the first start on.
     root: PathBuf,
-    is_mounted: bool,
+    files: Option<OwnedFd>,
     /// The mounts of the last process. The kernel takes them down with their last holder, which shall not be the process:
     /// its end would be heard a millisecond later.
     mounts: Option<File>,
@@ -65,7 +65,7 @@ impl Setup {
         let runtime = Runtime::new(&record.host_config.runtime, container, places.run);
         let root = container.run_folder().join("rootfs");
         let places = (places.root.to_owned(), places.run.to_owned());
-        Self { runtime, root, is_mounted: false, mounts: None, places, network: Network::default(), home }
+        Self { runtime, root, files: None, mounts: None, places, network: Network::default(), home }
     }
 
     /// Makes the container; its first process waits.
@@ -96,9 +96,8 @@ impl Setup {
             let (streams, theirs) = Streams::pipes(record.config.open_stdin)?;
             (Ours::Pipes(streams), self.runtime.begin(theirs, None)?)
         };
-        if !self.is_mounted {
-            mount_root(container, record, &self.root)?;
-            self.is_mounted = true;
+        if self.files.is_none() {
+            self.files = Some(mount_root(container, record, &self.root)?);
         }
         let (network, namespace) = Network::set_up(&self.places(), container, record, self.home.as_ref())?;
         self.network = network;
@@ -181,17 +180,21 @@ impl Setup {
     /// Lets go of the container's files.
     pub(crate) fn unmount(mut self) {
         drop(self.mounts.take());
-        let _ = unmount(&self.root, UnmountFlags::DETACH);
+        if let Some(files) = self.files.take() {
+            // The folder may have another name by now.
+            let _ = unmount(format!("/proc/self/fd/{}", files.as_raw_fd()), UnmountFlags::DETACH);
+        }
     }
 }
 
-fn mount_root(container: &Container, record: &Record, root: &Path) -> Result<(), Error> {
+fn mount_root(container: &Container, record: &Record, root: &Path) -> Result<OwnedFd, Error> {
     let (changes, work) = (container.changes(), container.work());
     let upper = Upper { changes: &changes, work: &work, volatile: container.is_removed_at_end() };
     let overlay = Overlay { lower: &record.layers, upper: Some(upper), user_attributes: record.user_attributes };
     let mount = overlay.mount(MountAttrFlags::empty()).map_err(Error::Overlay)?;
     let _ = std::fs::create_dir(root);
-    attach(mount.as_fd(), root).map_err(Error::Overlay)
+    attach(mount.as_fd(), root).map_err(Error::Overlay)?;
+    Ok(mount)
 }
 
 fn attach(mount: BorrowedFd<'_>, at: &Path) -> rustix::io::Result<()> {

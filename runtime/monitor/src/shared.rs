@@ -91,6 +91,9 @@ mod tests {
             servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(asked("nameserver 10.0.0.1\nnameserver ::1\nnameserver 127.0.0.1\n"), ["10.0.0.1"]);
-        assert_eq!(asked("nameserver 127.0.0.53\nnameserver 127.0.0.54\nnameserver 10.0.0.1\n"), [FORWARDER, "10.0.0.1"]);
+        assert_eq!(
+            asked("nameserver 127.0.0.53\nnameserver 127.0.0.54\nnameserver 10.0.0.1\n"),
+            [FORWARDER, "10.0.0.1"]
+        );
     }
 }
