@@ -47,7 +47,8 @@ fn both(docker_is_first: bool) {
     let start_docker = || {
         let dockerd = Dockerd::with_network();
         Cmd::new("iptables").args(["-P", "FORWARD", "DROP"]).ok();
-        let (archive, _) = busybox_image().docker_archive("box:latest");
+        let image = busybox_image();
+        let (archive, _) = image.docker_archive("box:latest");
         Cmd::new("docker").args(["--host", &dockerd.host(), "load", "-q", "-i"]).arg(archive).ok();
         dockerd
     };

@@ -85,8 +85,8 @@ fn the_bridge_of_a_store_at_another_place_goes_with_its_last_container() {
     assert_eq!(engine.run(["--rm", "box", "echo", "ran"]).ok(), "ran");
     wait_until("the bridge is gone", Duration::from_secs(20), || bridges_and_rules() == nothing);
     // Many at once, each of which may be the last.
+    let here = cove_tests::Space::here();
     std::thread::scope(|scope| {
-        let here = cove_tests::Space::here();
         for _ in 0..4 {
             let (engine, here) = (&engine, &here);
             scope.spawn(move || {
@@ -99,4 +99,21 @@ fn the_bridge_of_a_store_at_another_place_goes_with_its_last_container() {
         }
     });
     wait_until("the bridge is gone again", Duration::from_secs(20), || bridges_and_rules() == nothing);
+}
+
+#[test]
+fn what_stands_in_a_containers_way_is_told_to_its_user() {
+    let engine = CoveEngine::new();
+    let begun = engine.run(["-d", "--name", "one", "box", "sleep", "1000"]).run();
+    assert_eq!((begun.code, begun.stderr.as_str()), (Some(0), ""));
+    engine.words(["stop", "-t", "0", "one"]).ok();
+    Cmd::new("iptables-legacy").args(["-P", "FORWARD", "DROP"]).ok();
+    let warning = "WARNING: the firewall of this machine is `iptables-legacy` and drops what is forwarded";
+    let started = engine.words(["start", "one"]).run();
+    assert!(started.succeeded() && started.stderr.starts_with(warning), "{started}");
+    for words in [vec!["-d", "box", "true"], vec!["--rm", "box", "echo", "ran"]] {
+        let ran = engine.run([]).args(words).run();
+        assert!(ran.succeeded() && ran.stderr.starts_with(warning), "{ran}");
+        assert_eq!(ran.stderr.lines().count(), 1, "{ran}");
+    }
 }
