@@ -3,6 +3,8 @@
 
 #[path = "engine/attached.rs"]
 mod attached;
+#[path = "engine/beside_docker.rs"]
+mod beside_docker;
 #[path = "engine/files.rs"]
 mod files;
 #[path = "engine/images.rs"]

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cove_container::config::NetworkMode;
 use cove_container::{Alive, Container, ContainerId, Containers, Record, Status};
@@ -228,7 +228,34 @@ pub(crate) struct Places<'a> {
     pub(crate) run: &'a Path,
 }
 
+/// How long a bridge is kept for whoever may come next, by one for whom nobody waits.
+const KEPT: Duration = Duration::from_millis(300);
+
 impl Places<'_> {
+    /// Removes the bridge of a container that was the last to be connected to it, unless bridges stay. `waits`: somebody
+    /// may be connected in a moment, as in a row of short runs, and would have to wait for the removal.
+    pub(crate) fn remove_unused(&self, record: &Record, waits: bool) {
+        let name = match &record.host_config.network_mode {
+            NetworkMode::Default => "bridge",
+            NetworkMode::Named(name) => name,
+            NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => return,
+        };
+        let networks = self.networks();
+        if !networks.removes_unused() {
+            return;
+        }
+        if waits {
+            let before = networks.last_change(name);
+            std::thread::sleep(KEPT);
+            // Who came since will do it.
+            if networks.last_change(name) != before {
+                return;
+            }
+        }
+        // What cannot be removed now the next end tries again.
+        let _ = networks.remove_unused(name, &|id| self.is_alive(id));
+    }
+
     pub(crate) fn networks(&self) -> Networks {
         Networks::of(self.root, self.run)
     }

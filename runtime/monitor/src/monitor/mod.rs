@@ -262,8 +262,15 @@ impl Monitor {
                 let _ = Volumes::new(root).remove_anonymous(&self.record, &containers);
             }
         }
+        // A run in the foreground that goes with its end is let go first: nobody has asked for anything but its end.
+        let hurries = self.container.is_removed_at_end()
+            && self.clients.iter().all(|client| client.waits_for != Some(Awaited::Stopped));
+        let places = Places { root, run };
+        if !hurries {
+            places.remove_unused(&self.record, false);
+        }
         // Before anybody hears of the end: they may start it again at once.
-        let Self { alive, mut clients, container, setup, .. } = self;
+        let Self { alive, mut clients, container, record, setup, .. } = self;
         drop(alive);
         for client in &mut clients {
             client.flush();
@@ -278,6 +285,9 @@ impl Monitor {
         setup.unmount();
         if is_forgotten {
             let _ = container.erase();
+        }
+        if hurries {
+            places.remove_unused(&record, true);
         }
     }
 }
