@@ -93,7 +93,8 @@ fn make(mut outer: UnixStream) -> Result<(), Error> {
 
 /// A new network namespace. Another process makes it: from a new one there is no way back to the machine's.
 fn network() -> Result<OwnedFd, Error> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Error::system("make a pipe"))?;
+    let (read, write) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Error::system("make a pipe"))?;
     let child = process::helper(&write, |write| {
         // SAFETY: this process has one thread.
         if unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.is_ok() {

@@ -51,6 +51,9 @@ impl Home {
         move_into_link_name_space(self.namespaces.network(), Some(LinkNameSpaceType::Network))
             .map_err(Error::system("enter the network of your containers"))?;
         self.is_inside = true;
+        if has_bridge {
+            cove_network::drop_invalid()?;
+        }
         Ok(())
     }
 
@@ -91,6 +94,9 @@ mod tests {
             servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(asked("nameserver 10.0.0.1\nnameserver ::1\nnameserver 127.0.0.1\n"), ["10.0.0.1"]);
-        assert_eq!(asked("nameserver 127.0.0.53\nnameserver 127.0.0.54\nnameserver 10.0.0.1\n"), [FORWARDER, "10.0.0.1"]);
+        assert_eq!(
+            asked("nameserver 127.0.0.53\nnameserver 127.0.0.54\nnameserver 10.0.0.1\n"),
+            [FORWARDER, "10.0.0.1"]
+        );
     }
 }

@@ -82,9 +82,11 @@ impl Uplink {
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err("`pasta` is not installed, which containers of an ordinary user need to reach the network\n\
+                return Err(
+                    "`pasta` is not installed, which containers of an ordinary user need to reach the network\n\
                     have root install the package `passt`, or use `--network host` or `--network none`"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             Err(error) => return Err(format!("`pasta` cannot be run: {error}")),
         };

@@ -14,7 +14,17 @@ fn bound_folders_and_volumes() {
     fs::create_dir(&shared).unwrap();
     chown(&shared, Some(Ordinary::ID), Some(Ordinary::ID)).unwrap();
     let bind = format!("{}:/here", shared.display());
-    cove(&["run", "--rm", "-v", &bind, "box", "sh", "-c", "echo a > /here/mine; echo b > /here/other; chown 1000:50 /here/other"]).ok();
+    cove(&[
+        "run",
+        "--rm",
+        "-v",
+        &bind,
+        "box",
+        "sh",
+        "-c",
+        "echo a > /here/mine; echo b > /here/other; chown 1000:50 /here/other",
+    ])
+    .ok();
     let owner = |name: &str| fs::metadata(shared.join(name)).map(|found| (found.uid(), found.gid())).unwrap();
     assert_eq!(owner("mine"), (Ordinary::ID, Ordinary::ID), "what root made is the user's");
     assert_eq!(owner("other"), (Ordinary::SUBORDINATE + 999, Ordinary::SUBORDINATE + 49));
@@ -23,7 +33,16 @@ fn bound_folders_and_volumes() {
     cove(&["run", "--rm", "-v", &made, "box", "touch", "/made/x"]).ok();
     assert_eq!(fs::metadata(engine.user().home().join("made/x")).unwrap().uid(), Ordinary::ID);
 
-    let seeded = ["run", "--rm", "-v", "kept:/etc", "box", "sh", "-c", "echo more > /etc/more; chown 1000 /etc/more; wc -l < /etc/passwd"];
+    let seeded = [
+        "run",
+        "--rm",
+        "-v",
+        "kept:/etc",
+        "box",
+        "sh",
+        "-c",
+        "echo more > /etc/more; chown 1000 /etc/more; wc -l < /etc/passwd",
+    ];
     assert_eq!(cove(&seeded).ok(), "2", "a new volume has what the image has at its place");
     assert_eq!(cove(&["run", "--rm", "-v", "kept:/x:ro", "box", "cat", "/x/more"]).ok(), "more");
     assert_eq!(cove(&["volume", "ls", "-q"]).ok(), "kept");
@@ -55,7 +74,8 @@ fn changes_are_seen_copied_committed_and_removed() {
     let committed = cove(&["commit", "-m", "changed", "work", "box:changed"]).run();
     assert!(committed.succeeded(), "{committed}");
     assert!(committed.stderr.contains("WARNING: the container runs on while it is committed"), "{committed}");
-    let looked = ["run", "--rm", "box:changed", "sh", "-c", "stat -c '%u:%g' /data/file; cat /data/closed/given; ls /bin/plain"];
+    let looked =
+        ["run", "--rm", "box:changed", "sh", "-c", "stat -c '%u:%g' /data/file; cat /data/closed/given; ls /bin/plain"];
     let looked = cove(&looked).run();
     assert!(looked.stdout == "1000:1000\ngiven text" && looked.stderr.contains("No such file"), "{looked}");
     cove(&["stop", "-t", "0", "work"]).ok();
@@ -76,11 +96,39 @@ fn packages_are_installed_in_debian() {
     let engine = OrdinaryEngine::with_debian();
     let cove = |words: &[&str]| engine.user().cove(words);
     let script = "apt-get update -q && apt-get install -y -q --no-install-recommends tree && tree --version";
-    let installed = cove(&["run", "--name", "work", "debian", "sh", "-c", script]).limit(Duration::from_secs(300)).run();
+    let installed =
+        cove(&["run", "--name", "work", "debian", "sh", "-c", script]).limit(Duration::from_secs(300)).run();
     assert!(installed.succeeded(), "{installed}");
     cove(&["commit", "work", "debian:tree"]).ok();
-    let run = cove(&["run", "--rm", "debian:tree", "sh", "-c", "tree --version; stat -c %U /var/cache/apt/archives/partial; useradd -m me && su me -c 'id -un'"]).ok();
+    datagrams_arrive_and_find_back(&engine);
+    let run = cove(&[
+        "run",
+        "--rm",
+        "debian:tree",
+        "sh",
+        "-c",
+        "tree --version; stat -c %U /var/cache/apt/archives/partial; useradd -m me && su me -c 'id -un'",
+    ])
+    .ok();
     assert!(run.starts_with("tree v") && run.contains("\n_apt\n") && run.ends_with("\nme"), "{run}");
     cove(&["rm", "work"]).ok();
     engine.wait_until_nothing_is_left();
+}
+
+/// Busybox has no server of datagrams.
+fn datagrams_arrive_and_find_back(engine: &OrdinaryEngine) {
+    let port = cove_tests::free_port();
+    let publish = format!("127.0.0.1:{port}:7/udp");
+    let echo =
+        "my $s = IO::Socket::INET->new(Proto => 'udp', LocalPort => 7); while ($s->recv(my $d, 99)) { $s->send($d) }";
+    let words = ["run", "-d", "--name", "echo", "-p", &publish, "debian", "perl", "-MIO::Socket::INET", "-e", echo];
+    engine.words(words).ok();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    cove_tests::wait_until("it answers", Duration::from_secs(20), || {
+        socket.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+        let mut answer = [0; 10];
+        socket.recv(&mut answer).is_ok_and(|length| &answer[..length] == b"hello")
+    });
+    engine.words(["rm", "-f", "echo"]).ok();
 }

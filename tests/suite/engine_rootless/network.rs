@@ -16,7 +16,8 @@ fn a_published_port_is_reached_from_everywhere() {
     wait_until("it serves on localhost", Duration::from_secs(20), || get("127.0.0.1") == "served\n");
     let inside = |url: &str| cove(&["run", "--rm", "box", "wget", "-q", "-T", "5", "-O", "-", url]).run().stdout;
     assert_eq!(inside("http://web/"), "served\n", "by name, from another container");
-    let gateway = cove(&["run", "--rm", "box", "sh", "-c", "ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'"]).ok();
+    let gateway =
+        cove(&["run", "--rm", "box", "sh", "-c", "ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'"]).ok();
     assert_eq!(inside(&format!("http://{gateway}:{port}/")), "served\n", "by the bridge's address");
     assert!(cove(&["ps"]).ok().contains(&format!("0.0.0.0:{port}->80/tcp")));
     assert_eq!(cove(&["port", "web", "80/tcp"]).ok().lines().next(), Some(format!("0.0.0.0:{port}").as_str()));
@@ -31,23 +32,6 @@ fn a_published_port_is_reached_from_everywhere() {
 }
 
 #[test]
-fn datagrams_arrive_and_find_back() {
-    let engine = OrdinaryEngine::new();
-    let cove = |words: &[&str]| engine.user().cove(words);
-    let port = free_port();
-    let publish = format!("127.0.0.1:{port}:7/udp");
-    cove(&["run", "-d", "--name", "echo", "-p", &publish, "box", "nc", "-u", "-l", "-p", "7", "-e", "cat"]).ok();
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    wait_until("it answers", Duration::from_secs(20), || {
-        socket.send_to(b"hello", ("127.0.0.1", port)).unwrap();
-        let mut answer = [0; 10];
-        socket.recv(&mut answer).is_ok_and(|length| &answer[..length] == b"hello")
-    });
-    cove(&["rm", "-f", "echo"]).ok();
-}
-
-#[test]
 fn containers_reach_what_the_user_reaches() {
     let engine = OrdinaryEngine::new();
     let cove = |words: &[&str]| engine.user().cove(words);
@@ -57,7 +41,9 @@ fn containers_reach_what_the_user_reaches() {
     // What listens on this machine's loopback device is not for containers.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let script = format!("g=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); for a in $g {own} 127.0.0.1; do nc -w 2 $a {port} </dev/null && echo reached; done; true");
+    let script = format!(
+        "g=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); for a in $g {own} 127.0.0.1; do nc -w 2 $a {port} </dev/null && echo reached; done; true"
+    );
     assert_eq!(cove(&["run", "--rm", "box", "sh", "-c", &script]).ok(), "");
 }
 
@@ -68,7 +54,20 @@ fn networks_of_other_kinds() {
     assert_eq!(cove(&["run", "--rm", "--network", "none", "box", "ls", "/sys/class/net"]).ok(), "lo");
     let host = cove(&["run", "--rm", "--network", "host", "box", "cat", "/proc/net/dev"]).ok();
     assert_eq!(host.lines().count(), std::fs::read_to_string("/proc/net/dev").unwrap().trim().lines().count());
-    cove(&["run", "-d", "--name", "first", "--hostname", "named", "--add-host", "other:10.9.8.7", "box", "sleep", "1000"]).ok();
+    cove(&[
+        "run",
+        "-d",
+        "--name",
+        "first",
+        "--hostname",
+        "named",
+        "--add-host",
+        "other:10.9.8.7",
+        "box",
+        "sleep",
+        "1000",
+    ])
+    .ok();
     let address = cove(&["exec", "first", "hostname", "-i"]).ok();
     let joined = cove(&["run", "--rm", "--network", "container:first", "box", "ip", "-4", "addr", "show", "eth0"]).ok();
     assert!(joined.contains(&address), "{joined} has {address}");

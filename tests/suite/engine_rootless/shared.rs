@@ -16,7 +16,11 @@ fn a_dead_monitor_is_noticed_and_its_container_ended() {
     let words = ["run", "-d", "--name", "orphan", "--user", "1000", "-p", "127.0.0.1::80", "box", "sleep", "1000"];
     let id = cove(&words).ok();
     let pid = cove(&["inspect", "-f", "{{.State.Pid}}", "orphan"]).ok();
-    kill(&engine.processes(&format!("monitor --shared {} {} {id}", engine.user().store().display(), engine.user().session().join("cove").display())));
+    kill(&engine.processes(&format!(
+        "monitor --shared {} {} {id}",
+        engine.user().store().display(),
+        engine.user().session().join("cove").display()
+    )));
     wait_until("the monitor is gone", Duration::from_secs(10), || engine.processes(&id).is_empty());
     // Longer than the namespaces wait for somebody: what runs on in them is not left alone.
     std::thread::sleep(Duration::from_millis(2500));
@@ -37,11 +41,19 @@ fn many_first_ones_share_one_network() {
     let cove = |words: &[&str]| engine.user().cove(words);
     let script = "for i in 1 2 3 4 5 6 7 8; do \"$0\" run -d --name many$i box sleep 1000 & done; wait";
     let program = engine.user().program().display().to_string();
-    let ids = engine.user().run(std::path::Path::new("sh"), ["-c", script, &program]).limit(Duration::from_secs(120)).ok();
+    let ids =
+        engine.user().run(std::path::Path::new("sh"), ["-c", script, &program]).limit(Duration::from_secs(120)).ok();
     assert_eq!(ids.lines().count(), 8);
     assert_eq!(engine.processes("cove-runtime namespaces").len(), 1);
     assert_eq!(engine.processes("pasta").len(), 1);
-    let found = cove(&["exec", "many1", "sh", "-c", "for i in 2 3 4 5 6 7 8; do ping -c 1 -W 5 many$i >/dev/null && echo $i; done"]).ok();
+    let found = cove(&[
+        "exec",
+        "many1",
+        "sh",
+        "-c",
+        "for i in 2 3 4 5 6 7 8; do ping -c 1 -W 5 many$i >/dev/null && echo $i; done",
+    ])
+    .ok();
     assert_eq!(found, "2\n3\n4\n5\n6\n7\n8");
     let names: Vec<String> = (1..=8).map(|number| format!("many{number}")).collect();
     engine.words(["rm", "-f"]).args(&names).limit(Duration::from_secs(120)).ok();

@@ -148,7 +148,8 @@ impl Monitor {
         }
         match (pause, self.state.status == Status::Paused) {
             _ if cove_launcher::is_rootless() => {
-                let text = "an ordinary user has no cgroup here that could be frozen\nrun it as root, or stop the container";
+                let text =
+                    "an ordinary user has no cgroup here that could be frozen\nrun it as root, or stop the container";
                 return Err(Error::Paused(format!("Cannot pause container {id}: {text}")));
             }
             (true, true) => return Err(Error::Paused(format!("Container {id} is already paused"))),
