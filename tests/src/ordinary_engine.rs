@@ -46,7 +46,7 @@ impl OrdinaryEngine {
 
     /// The status of a container in `ps -a`: `Up 3 seconds`.
     pub fn status(&self, name: &str) -> String {
-        let filter = format!("name=^{name}$");
+        let filter = format!("name={name}");
         self.words(["ps", "-a", "--filter", &filter, "--format", "{{.Status}}"]).ok()
     }
 

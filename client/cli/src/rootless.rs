@@ -17,7 +17,7 @@ use crate::error::Error;
 /// namespace that outlives it.
 pub fn enter(context: &Context, starts: bool) -> Result<Option<u8>, Error> {
     let run = context.places().run;
-    let holder = if starts { Some(containers::runtime_of("")?) } else { None };
+    let holder = containers::runtime_of("")?;
     let prepare = |command: &mut Command| {
         let (server, inner) = AgentServer::new()?;
         command.env(AGENT_VARIABLE, inner.as_raw_fd().to_string());
@@ -34,7 +34,7 @@ pub fn enter(context: &Context, starts: bool) -> Result<Option<u8>, Error> {
             tracing::debug!(%error, "the agent for credential helpers has ended");
         }
     };
-    Ok(enter_if_needed(&Wanted { run: &run, holder }, prepare, serve)?.map(status))
+    Ok(enter_if_needed(&Wanted { run: &run, holder, make: starts }, prepare, serve)?.map(status))
 }
 
 /// The status with which this process ends, as a shell sees it.

@@ -98,8 +98,10 @@ pub fn outer_user() -> u32 {
 pub struct Wanted<'a> {
     /// The run folder of the user's store.
     pub run: &'a Path,
-    /// `cove-runtime`: it holds the namespace if nobody does yet. `None`: a namespace that nobody holds is not needed.
-    pub holder: Option<PathBuf>,
+    /// `cove-runtime`, which holds it.
+    pub holder: PathBuf,
+    /// Whether one that nobody holds is to be made.
+    pub make: bool,
 }
 
 /// Whether this process is in a namespace that was made by `cove`: for this command, or for the user's containers.
@@ -188,27 +190,28 @@ fn stay_outside<S: Send + 'static>(
 fn shared(wanted: &Wanted<'_>) -> Result<Option<Shared>, Error> {
     let place = SharedPlace::of(wanted.run);
     let unusable = |error: cove_container::Error| failed(error, BROKEN);
-    let Some(holder) = &wanted.holder else {
-        if !wanted.run.join("namespaces").is_dir() {
-            return Ok(None);
-        }
-        let _lock = place.lock().map_err(unusable)?;
-        return place.connect().map_err(unusable);
-    };
+    if !wanted.make && !wanted.run.join("namespaces").is_dir() {
+        return Ok(None);
+    }
     crate::Places { root: wanted.run.to_owned(), run: wanted.run.to_owned() }.make_run()?;
     place.make().map_err(unusable)?;
     let _lock = place.lock().map_err(unusable)?;
     if let Some(shared) = place.connect().map_err(unusable)? {
         return Ok(Some(shared));
     }
+    // Containers of a holder that was killed run on: a new one goes where they are.
+    let survivor = place.survivor("user");
+    if !wanted.make && survivor.is_none() {
+        return Ok(None);
+    }
+    let holder = &wanted.holder;
     let listener = place.listen().map_err(unusable)?;
     let mut command = Command::new(holder);
     command.arg("namespaces").arg(wanted.run).stdin(Stdio::from(listener)).stdout(Stdio::null());
     if let Err(error) = fs_err::metadata(holder) {
         return Err(failed(error, "put `cove-runtime` beside `cove`, or say with `COVE_RUNTIME` where it is"));
     }
-    // Containers of a holder that was killed run on: the new one goes where they are.
-    let begun = match place.survivor("user") {
+    let begun = match survivor {
         Some(namespace) => {
             let namespace = rustix::io::dup(&namespace).map_err(|error| failed(error, BROKEN))?;
             let joining = command.env(VARIABLE, format!("joining:{}", namespace.as_raw_fd())).spawn();

@@ -51,6 +51,9 @@ impl Home {
         move_into_link_name_space(self.namespaces.network(), Some(LinkNameSpaceType::Network))
             .map_err(Error::system("enter the network of your containers"))?;
         self.is_inside = true;
+        if has_bridge {
+            cove_network::drop_invalid()?;
+        }
         Ok(())
     }
 

@@ -100,6 +100,7 @@ fn packages_are_installed_in_debian() {
         cove(&["run", "--name", "work", "debian", "sh", "-c", script]).limit(Duration::from_secs(300)).run();
     assert!(installed.succeeded(), "{installed}");
     cove(&["commit", "work", "debian:tree"]).ok();
+    datagrams_arrive_and_find_back(&engine);
     let run = cove(&[
         "run",
         "--rm",
@@ -112,4 +113,22 @@ fn packages_are_installed_in_debian() {
     assert!(run.starts_with("tree v") && run.contains("\n_apt\n") && run.ends_with("\nme"), "{run}");
     cove(&["rm", "work"]).ok();
     engine.wait_until_nothing_is_left();
+}
+
+/// Busybox has no server of datagrams.
+fn datagrams_arrive_and_find_back(engine: &OrdinaryEngine) {
+    let port = cove_tests::free_port();
+    let publish = format!("127.0.0.1:{port}:7/udp");
+    let echo =
+        "my $s = IO::Socket::INET->new(Proto => 'udp', LocalPort => 7); while ($s->recv(my $d, 99)) { $s->send($d) }";
+    let words = ["run", "-d", "--name", "echo", "-p", &publish, "debian", "perl", "-MIO::Socket::INET", "-e", echo];
+    engine.words(words).ok();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    cove_tests::wait_until("it answers", Duration::from_secs(20), || {
+        socket.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+        let mut answer = [0; 10];
+        socket.recv(&mut answer).is_ok_and(|length| &answer[..length] == b"hello")
+    });
+    engine.words(["rm", "-f", "echo"]).ok();
 }

@@ -76,7 +76,7 @@ fn what_an_ordinary_user_cannot_have_is_refused() {
         );
     }
     cove(&["run", "-d", "--name", "one", "--network", "none", "box", "sleep", "1000"]).ok();
-    assert!(cove(&["update", "--memory", "64m", "one"]).fails().contains("`--memory` cannot be held"));
+    assert!(cove(&["update", "--cpus", "1", "one"]).fails().contains("`--cpus` cannot be held"));
     assert!(cove(&["pause", "one"]).fails().contains("an ordinary user has no cgroup here that could be frozen"));
     assert!(cove(&["stats", "--no-stream"]).fails().contains("cannot tell what containers use"));
     assert!(engine.status("one").starts_with("Up") && !engine.status("one").contains("Paused"));

@@ -32,23 +32,6 @@ fn a_published_port_is_reached_from_everywhere() {
 }
 
 #[test]
-fn datagrams_arrive_and_find_back() {
-    let engine = OrdinaryEngine::new();
-    let cove = |words: &[&str]| engine.user().cove(words);
-    let port = free_port();
-    let publish = format!("127.0.0.1:{port}:7/udp");
-    cove(&["run", "-d", "--name", "echo", "-p", &publish, "box", "nc", "-u", "-l", "-p", "7", "-e", "cat"]).ok();
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    wait_until("it answers", Duration::from_secs(20), || {
-        socket.send_to(b"hello", ("127.0.0.1", port)).unwrap();
-        let mut answer = [0; 10];
-        socket.recv(&mut answer).is_ok_and(|length| &answer[..length] == b"hello")
-    });
-    cove(&["rm", "-f", "echo"]).ok();
-}
-
-#[test]
 fn containers_reach_what_the_user_reaches() {
     let engine = OrdinaryEngine::new();
     let cove = |words: &[&str]| engine.user().cove(words);

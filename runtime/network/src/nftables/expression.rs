@@ -40,6 +40,8 @@ pub(crate) enum Verdict {
 
 /// States of a connection (bits of `ct state`).
 pub(crate) const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+/// A packet that belongs to no connection, or is none.
+pub(crate) const INVALID: u32 = 1;
 /// The connection's destination was changed (a bit of `ct status`).
 pub(crate) const DESTINATION_CHANGED: u32 = 1 << 5;
 

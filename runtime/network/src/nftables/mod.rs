@@ -6,7 +6,7 @@
 mod expression;
 mod read;
 
-pub(crate) use expression::{DESTINATION_CHANGED, ESTABLISHED_OR_RELATED, Expressions, Register, Verdict};
+pub(crate) use expression::{DESTINATION_CHANGED, ESTABLISHED_OR_RELATED, Expressions, INVALID, Register, Verdict};
 pub(crate) use read::{Rule, rules};
 
 use crate::netlink::{ACKNOWLEDGE, APPEND, Attributes, Batch, CREATE, DUMP};
@@ -77,6 +77,7 @@ pub(crate) struct Transaction {
 /// Where the kernel hands packets to a chain.
 pub(crate) enum Hook {
     Prerouting,
+    Input,
     Forward,
     Output,
     Postrouting,
@@ -157,6 +158,7 @@ impl Transaction {
         const ACCEPT: u32 = 1;
         let number = match hook {
             Hook::Prerouting => 0,
+            Hook::Input => 1,
             Hook::Forward => 2,
             Hook::Output => 3,
             Hook::Postrouting => 4,
