@@ -14,6 +14,7 @@ mod error;
 pub mod events;
 mod file;
 mod id;
+pub mod links;
 mod lock;
 pub mod log;
 pub mod mounts;

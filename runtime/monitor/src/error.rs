@@ -35,6 +35,22 @@ pub enum Error {
     /// The container whose namespace it is to be in does not run.
     #[error("cannot join network of a non running container: {0}\nstart that container first")]
     JoinsStopped(ContainerId),
+    /// The container that it has a link to does not run.
+    #[error("Cannot link to a non running container: /{name} AS {alias}\nstart `{name}` first")]
+    LinksStopped {
+        /// The other one's.
+        name: String,
+        /// Its alias, below the name of this container.
+        alias: String,
+    },
+    /// The container that it has a link to is in another network.
+    #[error("Cannot link to /{0}, as it does not belong to the default network")]
+    NotLinkable(String),
+    /// `--add-host NAME:host-gateway` without a default bridge.
+    #[error(
+        "unable to derive the IP value for host-gateway\nstart a container on the default network first, or write the address"
+    )]
+    NoGateway,
     /// A port that is none.
     #[error("`{0}` is no port: write `80`, `80/udp` or `8000-8010`")]
     PortBinding(String),

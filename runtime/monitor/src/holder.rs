@@ -100,7 +100,7 @@ fn network() -> Result<OwnedFd, Error> {
         if unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.is_ok() {
             let _ = rustix::io::write(&write, b"r");
             // Until it is killed.
-            let _ = rustix::event::pause();
+            rustix::event::pause();
         }
     });
     drop(write);

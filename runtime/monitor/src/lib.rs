@@ -9,6 +9,8 @@ mod bundle;
 mod clients;
 mod error;
 mod holder;
+mod host_mounts;
+mod links;
 mod listener;
 mod monitor;
 mod names;

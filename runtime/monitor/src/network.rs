@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cove_container::config::NetworkMode;
 use cove_container::{Alive, Container, ContainerId, Containers, Record, Status};
 use cove_network::proxy::{serve_tcp, serve_udp};
-use cove_network::resolver::{DnsOptions, HostResolver, Names, Resolver, sockets_in};
+use cove_network::resolver::{DnsOptions, HostResolver, Names, Resolver, sockets_behind_53};
 use cove_network::{Endpoint, Held, HostPorts, Networks, Protocol, PublishedPort, Request};
 
 use rustix::process::{Pid, Signal};
@@ -25,6 +25,8 @@ pub(crate) struct Network {
     endpoint: Option<Endpoint>,
     ports: Vec<Port>,
     resolver: Option<Resolver>,
+    /// What its user is to be told.
+    warnings: Vec<String>,
 }
 
 /// A port of this machine that is reserved for it.
@@ -77,7 +79,8 @@ impl Network {
             address: address.map(|text| text.parse().map_err(|_| Error::Address(text.to_owned()))).transpose()?,
             mac: mac.map(str::parse).transpose()?,
         };
-        let mut endpoint = networks.connect(namespace.as_fd(), &request, &is_alive)?.endpoint;
+        let connected = networks.connect(namespace.as_fd(), &request, &is_alive)?;
+        let mut endpoint = connected.endpoint;
         let published = match home {
             Some(home) => home.publish(&networks, &mut endpoint),
             None => published(record).and_then(|ports| Ok(networks.publish(&mut endpoint, &ports)?)),
@@ -91,7 +94,9 @@ impl Network {
         };
         let path = path_of(&namespace);
         let ports = held.into_iter().map(|held| Port { held, proxy: None }).collect();
-        let mut network = Self { namespace: Some(namespace), endpoint: Some(endpoint), ports, resolver: None };
+        let warnings = connected.warnings.iter().map(ToString::to_string).collect();
+        let mut network =
+            Self { namespace: Some(namespace), endpoint: Some(endpoint), ports, resolver: None, warnings };
         match network.begin_to_resolve(places, own, record, home) {
             Ok(()) => Ok((network, path)),
             Err(error) => {
@@ -110,7 +115,7 @@ impl Network {
         home: Option<&Home>,
     ) -> Result<(), Error> {
         let (Some(namespace), Some(endpoint)) = (&self.namespace, &self.endpoint) else { return Ok(()) };
-        let sockets = sockets_in(namespace.as_fd(), 53)?;
+        let sockets = sockets_behind_53(namespace.as_fd())?;
         let host = HostResolver::read();
         let mut servers = host.addresses(&dns_options(record)?);
         if home.is_some() {
@@ -174,13 +179,32 @@ impl Network {
         Ok((Self { namespace: Some(namespace), ..Self::default() }, path))
     }
 
+    /// What its user is to be told, once.
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// Its address on a bridge.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         self.endpoint.as_ref().map(|endpoint| endpoint.address)
     }
 
+    /// Others on the network find it by this name from now on.
+    pub(crate) fn rename(&mut self, places: &Places<'_>, name: &str) -> Result<(), Error> {
+        let Some(endpoint) = &mut self.endpoint else { return Ok(()) };
+        name.clone_into(&mut endpoint.name);
+        Ok(places.networks().rename(&endpoint.network, &endpoint.container, name).map(drop)?)
+    }
+
+    /// The address of this machine there.
+    pub(crate) fn gateway(&self) -> Option<Ipv4Addr> {
+        self.endpoint.as_ref().map(|endpoint| endpoint.gateway)
+    }
+
     /// Takes everything back. What cannot be taken back now is swept when its place is needed.
     pub(crate) fn take_down(&mut self, places: &Places<'_>) {
+        // Its socket to the packet filter is closed before anything is removed there: whoever closes one waits for that.
+        self.resolver = None;
         if let Some(endpoint) = self.endpoint.take() {
             let _ = places.networks().disconnect(&endpoint);
         }
@@ -204,14 +228,41 @@ pub(crate) struct Places<'a> {
     pub(crate) run: &'a Path,
 }
 
+/// How long a bridge is kept for whoever may come next, by one for whom nobody waits.
+const KEPT: Duration = Duration::from_millis(300);
+
 impl Places<'_> {
+    /// Removes the bridge of a container that was the last to be connected to it, unless bridges stay. `waits`: somebody
+    /// may be connected in a moment, as in a row of short runs, and would have to wait for the removal.
+    pub(crate) fn remove_unused(&self, record: &Record, waits: bool) {
+        let name = match &record.host_config.network_mode {
+            NetworkMode::Default => "bridge",
+            NetworkMode::Named(name) => name,
+            NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => return,
+        };
+        let networks = self.networks();
+        if !networks.removes_unused() {
+            return;
+        }
+        if waits {
+            let before = networks.last_change(name);
+            std::thread::sleep(KEPT);
+            // Who came since will do it.
+            if networks.last_change(name) != before {
+                return;
+            }
+        }
+        // What cannot be removed now the next end tries again.
+        let _ = networks.remove_unused(name, &|id| self.is_alive(id));
+    }
+
     pub(crate) fn networks(&self) -> Networks {
         Networks::of(self.root, self.run)
     }
 
     /// Whether another container has a monitor. Never asked of our own: a process that opens and closes the file gives its
     /// lock back.
-    fn is_alive(&self, id: &str) -> bool {
+    pub(crate) fn is_alive(&self, id: &str) -> bool {
         is_alive(self.run, id)
     }
 

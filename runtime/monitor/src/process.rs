@@ -22,6 +22,7 @@ pub(crate) fn become_monitor() -> Result<Connection, Error> {
     let _ = rustix::thread::set_name(c"cove-monitor");
     // The last to be killed for want of memory, where that is allowed.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+    crate::host_mounts::remember();
     // SAFETY: this process has one thread.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(Error::system("make a mount namespace"))?;
     // What the host mounts later is seen in volumes of the container; what we mount is not seen by the host.

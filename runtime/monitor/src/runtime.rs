@@ -23,6 +23,8 @@ pub(crate) struct Runtime {
     root: PathBuf,
     /// Bundle, log and number of the process.
     folder: PathBuf,
+    /// Ours compiles a profile once for all containers of the store.
+    seccomp_cache: PathBuf,
     id: String,
 }
 
@@ -52,11 +54,19 @@ pub(crate) enum Making {
 
 impl Runtime {
     /// `name` is a path, a name on `$PATH`, or empty or `cove-runtime` for ourselves.
-    pub(crate) fn new(name: &str, folder: &Path, id: &str) -> Self {
+    pub(crate) fn new(name: &str, container: &cove_container::Container, run: &Path) -> Self {
         let is_ours = matches!(name, "" | "cove" | "cove-runtime");
         let program = if is_ours { PathBuf::from("/proc/self/exe") } else { PathBuf::from(name) };
-        // A folder of its own: others list what is in `/run/runc`.
-        Self { program, is_ours, root: folder.join("runtime"), folder: folder.to_owned(), id: id.to_owned() }
+        let folder = container.run_folder();
+        Self {
+            program,
+            is_ours,
+            // A folder of its own: others list what is in `/run/runc`.
+            root: folder.join("runtime"),
+            folder: folder.to_owned(),
+            seccomp_cache: run.join("seccomp"),
+            id: container.id().as_str().to_owned(),
+        }
     }
 
     /// The folder that holds `config.json`.
@@ -147,6 +157,9 @@ impl Runtime {
 
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(&self.program);
+        if self.is_ours {
+            command.arg("--seccomp-cache").arg(&self.seccomp_cache);
+        }
         command.arg("--root").arg(&self.root).arg("--log").arg(self.log()).args(["--log-format", "json", name]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command

@@ -48,6 +48,7 @@ mod sweep;
 mod syscalls;
 #[cfg(test)]
 mod tests;
+mod unused;
 
 pub use address::MacAddress;
 pub use endpoint::{Binding, Connected, Endpoint, Request};

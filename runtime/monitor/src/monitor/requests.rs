@@ -70,9 +70,10 @@ impl Monitor {
             Message::Signal(number) => self.signal_asked(number),
             Message::Pause => self.pause(true),
             Message::Unpause => self.pause(false),
-            Message::Reload => self.container.record().map(|record| self.record = record).map_err(Error::from),
+            Message::Reload => self.reload(),
             // What only monitors say.
-            Message::Started
+            Message::Warning(_)
+            | Message::Started
             | Message::Output(_)
             | Message::ErrorOutput(_)
             | Message::Ended(_)
@@ -86,6 +87,16 @@ impl Monitor {
                 self.clients[index].say(&Message::Refused(refusal));
             }
         }
+    }
+
+    /// The record has changed: its name, its limits or its links.
+    fn reload(&mut self) -> Result<(), Error> {
+        let record = self.container.record()?;
+        if record.name != self.record.name {
+            self.setup.rename(&record.name)?;
+        }
+        self.record = record;
+        Ok(())
     }
 
     pub(super) fn kill(&mut self, signal: Signal) {

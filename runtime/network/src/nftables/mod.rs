@@ -21,6 +21,7 @@ const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
 const GET_RULE: u16 = 7;
+const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
@@ -37,6 +38,7 @@ const HOOK_NUMBER: u16 = 1;
 const HOOK_PRIORITY: u16 = 2;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
+const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
 const RULE_POSITION: u16 = 6;
 const SET_TABLE: u16 = 1;
@@ -224,6 +226,15 @@ impl Transaction {
                 values.bytes(RULE_POSITION, &handle.to_be_bytes());
             }
             values.nest(RULE_EXPRESSIONS, |list| build(&mut Expressions::new(list)));
+        });
+    }
+
+    /// Removes the rule with this handle.
+    pub(crate) fn delete_rule(&mut self, table: &str, chain: &str, handle: u64) {
+        self.message(DELETE_RULE, 0, |values| {
+            values.text(RULE_TABLE, table);
+            values.text(RULE_CHAIN, chain);
+            values.bytes(RULE_HANDLE, &handle.to_be_bytes());
         });
     }
 
