@@ -17,7 +17,7 @@ fn the_life_of_a_container() {
     assert_eq!(cove(&["exec", "-i", "one", "cat"]).input("through").ok(), "through");
     assert_eq!(
         cove(&["exec", "-u", "user", "one", "id"]).ok(),
-        "uid=1000(user) gid=1000(user) groups=2000(extra),1000(user)"
+        "uid=1000(user) gid=1000(user) groups=1000(user),2000(extra)"
     );
     assert_eq!(cove(&["exec", "one", "sh", "-c", "exit 5"]).run().code, Some(5));
     let top = cove(&["top", "one", "-o", "pid,args"]).ok();

@@ -14,7 +14,7 @@ fn a_published_port_is_reached_from_everywhere() {
     cove(&["run", "-d", "--name", "web", "-p", &publish, "box", "sh", "-c", serve]).ok();
     let get = |host: &str| Cmd::new("curl").args(["-s", "-m", "5", &format!("http://{host}:{port}/")]).run().stdout;
     wait_until("it serves on localhost", Duration::from_secs(20), || get("127.0.0.1") == "served\n");
-    let inside = |url: &str| cove(&["run", "--rm", "box", "wget", "-q", "-T", "5", "-O", "-", url]).run().stdout;
+    let inside = |url: &str| cove(&["run", "--rm", "box", "wget", "-q", "-O", "-", url]).run().stdout;
     assert_eq!(inside("http://web/"), "served\n", "by name, from another container");
     let gateway =
         cove(&["run", "--rm", "box", "sh", "-c", "ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'"]).ok();
