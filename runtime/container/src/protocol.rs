@@ -63,6 +63,8 @@ pub struct Refusal {
 /// What a message says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message<'a> {
+    /// To the monitor, first of all: the container is there, start it, and send me these streams from the first byte on.
+    Begin(Option<Attach>),
     /// To the monitor: send me the streams.
     Attach(Attach),
     /// To the monitor: bytes for the container's input.
@@ -102,6 +104,7 @@ pub enum Message<'a> {
 impl Message<'_> {
     fn kind(&self) -> u8 {
         match self {
+            Message::Begin(_) => b'b',
             Message::Attach(_) => b'a',
             Message::Input(_) => b'i',
             Message::InputEnd => b'e',
@@ -127,6 +130,7 @@ impl Message<'_> {
             Ok(serde_json::to_vec(value)?.into())
         }
         match self {
+            Message::Begin(attach) => json(attach),
             Message::Attach(attach) => json(attach),
             Message::Resize(rows, columns) => json(&(rows, columns)),
             Message::Signal(number) => json(number),
@@ -156,6 +160,7 @@ impl Message<'_> {
         let unknown = || io::Error::new(io::ErrorKind::InvalidData, "a message that nobody knows");
         let (kind, content) = packet.split_first().ok_or_else(unknown)?;
         Ok(match kind {
+            b'b' => Message::Begin(json(content)?),
             b'a' => Message::Attach(json(content)?),
             b'i' => Message::Input(content),
             b'e' => Message::InputEnd,
@@ -302,8 +307,8 @@ impl Connection {
         let length = loop {
             let mut ancillary = RecvAncillaryBuffer::default();
             match recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => return Ok(None),
+                // The other side has gone without hearing everything, which is told once. What it has said last comes after that.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 received => {
                     let received = received?;
                     if received.flags.contains(rustix::net::ReturnFlags::TRUNC) {
@@ -344,6 +349,8 @@ mod tests {
         let attach = Attach { stdin: true, stdout: true, size: Some((24, 80)), ..Attach::default() };
         let long = vec![7; MAX_CONTENT];
         let messages = [
+            Message::Begin(Some(attach)),
+            Message::Begin(None),
             Message::Attach(attach),
             Message::Input(b"ls\n"),
             Message::InputEnd,
@@ -395,6 +402,18 @@ mod tests {
         assert!(path.exists());
         assert!(Connection::to(&path).expect("it listens").is_some());
         assert!(Connection::to(&deep.join("missing/socket")).expect("nobody listens").is_none());
+    }
+
+    #[test]
+    fn the_last_word_of_who_did_not_hear_everything_arrives() {
+        let (ours, theirs) = Connection::pair().expect("sockets");
+        let theirs = Connection::over(theirs);
+        theirs.send(&Message::Input(b"unheard")).expect("sent");
+        ours.send(&Message::Done).expect("sent");
+        drop(ours);
+        let mut buffer = [0; 64];
+        assert_eq!(theirs.receive(&mut buffer).expect("a message"), Some(Message::Done));
+        assert_eq!(theirs.receive(&mut buffer).expect("the end"), None);
     }
 
     #[test]

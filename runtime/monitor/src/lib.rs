@@ -31,13 +31,17 @@ use cove_container::{ContainerId, Containers};
 pub use error::Error;
 pub use holder::hold;
 
-/// Starts a container and stays with it to its end. Standard input is the connection of whoever asks for it, who hears
-/// there what became of the start. `shared`: the user's containers share namespaces, and we are in the user namespace.
+/// Starts a container, as soon as it is told that it is there, and stays with it to its end. Standard input is the connection of
+/// whoever asks for it, who hears there what became of the start. `shared`: the user's containers share namespaces, and we are in the user namespace.
 ///
 /// # Errors
 /// It could not be started; who asked has been told.
 pub fn run(root: &Path, run: &Path, id: ContainerId, shared: bool) -> Result<(), Error> {
     let starter = process::become_monitor()?;
+    let Ok(Some(Message::Begin(attach))) = starter.receive(&mut [0; 1024]) else {
+        // The container could not be made.
+        return Ok(());
+    };
     let container = Containers::new(root, run).get(&id);
     let begun = container.ok_or(Error::Gone(id)).and_then(|container| {
         let places = network::Places { root, run };
@@ -45,7 +49,7 @@ pub fn run(root: &Path, run: &Path, id: ContainerId, shared: bool) -> Result<(),
         monitor::Monitor::new(&places, container, home)
     });
     match begun {
-        Ok(monitor) => monitor.run(root, run, starter),
+        Ok(monitor) => monitor.run(root, run, starter, attach),
         Err(error) => {
             refuse(&starter, &error);
             Err(error)

@@ -16,8 +16,14 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::options::{self, Pull};
 
-/// Makes a container; `detached`: of a `run` in the background.
-pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(Container, Record), Error> {
+/// Makes a container; `detached`: of a `run` in the background. `named` is called as soon as nothing but the machine can
+/// hinder it, with the id that it is going to have.
+pub fn create(
+    context: &Context,
+    arguments: &Create,
+    detached: bool,
+    named: impl FnOnce(&ContainerId) -> Result<(), Error>,
+) -> Result<(Container, Record), Error> {
     arguments.check_before_image()?;
     let id_file = arguments.options.cidfile.as_deref().map(IdFile::reserve).transpose()?;
     let store = context.store()?;
@@ -30,6 +36,7 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
         context.printer.note(format!("WARNING: {warning}"));
     }
     let id = ContainerId::random().map_err(Error::Io)?;
+    named(&id)?;
     let mut config = requested.config;
     if config.hostname.is_empty() {
         config.hostname = match requested.host_config.network_mode {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use cove_container::protocol::{Attach, Connection, MAX_CONTENT, Message};
-use cove_container::{Container, Durability, State};
+use cove_container::{Container, ContainerId, Durability, State};
 use cove_engine::user_namespace;
 
 use crate::context::Context;
@@ -30,24 +30,37 @@ pub fn is_ours(name: &str) -> bool {
     matches!(name, "" | "cove" | "cove-runtime")
 }
 
-/// Starts a container that does not run. The caller holds its exclusive lock, and hears over the connection what becomes
-/// of it; what `attach` asks for is sent from the first byte on.
+/// A monitor that waits for its container. Let go of, it ends.
+pub struct Called(Connection);
+
+impl Called {
+    /// Calls it: it becomes what it is beside whoever makes the container.
+    pub fn monitor(context: &Context, id: &ContainerId) -> Result<Self, Error> {
+        let program = runtime()?;
+        let places = context.places();
+        let (ours, theirs) = Connection::pair().map_err(Error::Io)?;
+        let mut command = Command::new(&program);
+        command.arg("monitor");
+        if user_namespace::is_own() {
+            command.arg("--shared");
+        }
+        command.arg(&places.root).arg(&places.run).arg(id.as_str());
+        spawn(&mut command, theirs).map_err(|source| Error::NoRuntime { path: program, source })?;
+        Ok(Self(ours))
+    }
+
+    /// Has it start its container, which does not run. The caller holds that one's exclusive lock, and hears over the connection
+    /// what becomes of it; what `attach` asks for is sent from the first byte on.
+    pub fn begin(self, container: &Container, attach: Option<Attach>) -> Result<Connection, Error> {
+        container.make_run_folder()?;
+        self.0.send(&Message::Begin(attach)).map_err(cove_container::Error::Monitor)?;
+        Ok(self.0)
+    }
+}
+
+/// Calls a monitor for a container that does not run, and has it [begin](Called::begin).
 pub fn start(context: &Context, container: &Container, attach: Option<Attach>) -> Result<Connection, Error> {
-    container.make_run_folder()?;
-    let program = runtime()?;
-    let places = context.places();
-    let (ours, theirs) = Connection::pair().map_err(Error::Io)?;
-    if let Some(attach) = attach {
-        ours.send(&Message::Attach(attach)).map_err(Error::Io)?;
-    }
-    let mut command = Command::new(&program);
-    command.arg("monitor");
-    if user_namespace::is_own() {
-        command.arg("--shared");
-    }
-    command.arg(&places.root).arg(&places.run).arg(container.id().as_str());
-    spawn(&mut command, theirs).map_err(|source| Error::NoRuntime { path: program, source })?;
-    Ok(ours)
+    Called::monitor(context, container.id())?.begin(container, attach)
 }
 
 /// It is not waited for: it leaves our session, and who ends first is the other's to see over the connection.

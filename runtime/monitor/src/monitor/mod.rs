@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cove_container::cgroups::oom_kills;
 use cove_container::events::{Event, Events};
 use cove_container::log::{Log, Stream};
-use cove_container::protocol::{Connection, Ended, MAX_CONTENT, Message, Refusal};
+use cove_container::protocol::{Attach, Connection, Ended, MAX_CONTENT, Message, Refusal};
 use cove_container::{Alive, Container, Containers, Durability, Record, State, Status, Volumes, boot_id};
 use cove_launcher::Signals;
 use rustix::process::{Pid, Signal};
@@ -102,11 +102,17 @@ impl Monitor {
     }
 
     /// Starts the container and stays until it has ended for good.
-    pub(crate) fn run(mut self, root: &Path, run: &Path, starter: Connection) -> Result<(), Error> {
-        self.clients.push(Client::new(starter));
-        // Whoever starts it has said first what they want to see: nothing of the output may be lost. What else they have
-        // said waits until there is a process.
-        self.hear(0, 1);
+    pub(crate) fn run(
+        mut self,
+        root: &Path,
+        run: &Path,
+        starter: Connection,
+        attach: Option<Attach>,
+    ) -> Result<(), Error> {
+        let mut client = Client::new(starter);
+        // Nothing of the output may be lost. What else whoever starts it has said waits until there is a process.
+        client.attached = attach;
+        self.clients.push(client);
         self.state.restart_count = 0;
         if let Err(error) = self.start() {
             let refusal = Refusal { text: error.to_string(), code: error.exit_code() };

@@ -11,10 +11,10 @@ use crate::Error;
 use crate::clients::Awaited;
 
 impl Monitor {
-    /// Hears what a client has said, as many messages at most.
-    pub(super) fn hear(&mut self, index: usize, most: usize) {
+    /// Hears what a client has said.
+    pub(super) fn hear(&mut self, index: usize) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        for _ in 0..most {
+        loop {
             let takes_input = self.streams().is_none_or(|streams| streams.takes_input());
             let Some(client) = self.clients.get_mut(index).filter(|client| !client.is_gone()) else { break };
             if !takes_input && client.attached.is_some_and(|attached| attached.stdin) {
@@ -71,8 +71,9 @@ impl Monitor {
             Message::Pause => self.pause(true),
             Message::Unpause => self.pause(false),
             Message::Reload => self.reload(),
-            // What only monitors say.
-            Message::Warning(_)
+            // What only monitors say, and what comes before there is one.
+            Message::Begin(_)
+            | Message::Warning(_)
             | Message::Started
             | Message::Output(_)
             | Message::ErrorOutput(_)

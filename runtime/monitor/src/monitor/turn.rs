@@ -34,7 +34,7 @@ impl Monitor {
                 Source::Listener => self.clients.extend(self.listener.accept().map(Client::new)),
                 Source::Client(index) => {
                     self.clients[index].flush();
-                    self.hear(index, usize::MAX);
+                    self.hear(index);
                 }
                 Source::Output(stream) => self.output(stream),
                 Source::Questions => self.answer(),

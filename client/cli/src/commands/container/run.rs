@@ -2,18 +2,18 @@
 
 use std::io::IsTerminal;
 
-use cove_container::Record;
 use cove_container::events::Event;
 use cove_container::protocol::Attach;
+use cove_container::{ContainerId, Record};
 
 use crate::arguments::{Create, Run};
-use crate::containers::{self, DetachKeys, Outcome, Session};
+use crate::containers::{self, Called, DetachKeys, Outcome, Session};
 use crate::context::Context;
 use crate::error::Error;
 
 /// Makes a container and prints its id.
 pub fn create(context: &Context, arguments: &Create) -> Result<(), Error> {
-    let (container, _) = containers::create(context, arguments, false).map_err(not_run)?;
+    let (container, _) = containers::create(context, arguments, false, |_| Ok(())).map_err(not_run)?;
     Ok(context.printer.line(container.id().as_str())?)
 }
 
@@ -25,7 +25,12 @@ pub fn run(context: &Context, arguments: &Run) -> Result<(), Error> {
     if options.tty && !detached && wants_stdin(&arguments.create) && !std::io::stdin().is_terminal() {
         return Err(not_run(Error::Options("the input device is not a TTY")));
     }
-    let (container, record) = containers::create(context, &arguments.create, detached).map_err(not_run)?;
+    let mut monitor = None;
+    let named = |id: &ContainerId| {
+        monitor = Some(Called::monitor(context, id)?);
+        Ok(())
+    };
+    let (container, record) = containers::create(context, &arguments.create, detached, named).map_err(not_run)?;
     let lock = container.lock_exclusive().map_err(|error| not_run(error.into()))?;
     let attach = attach(&record);
     let session = Session {
@@ -39,7 +44,11 @@ pub fn run(context: &Context, arguments: &Run) -> Result<(), Error> {
         context.tell(&Event::of_container(&record, "attach", &[]));
     }
     let wanted = (!detached).then_some(session.attach);
-    let connection = containers::start(context, &container, wanted).map_err(not_run)?;
+    let begun = match monitor {
+        Some(monitor) => monitor.begin(&container, wanted),
+        None => containers::start(context, &container, wanted),
+    };
+    let connection = begun.map_err(not_run)?;
     let mut lock = Some(lock);
     let outcome = session.run(&connection, || drop(lock.take()))?;
     if detached && outcome == Outcome::Detached {
