@@ -32,6 +32,11 @@ impl Dockerd {
         Self::start_with(&[])
     }
 
+    /// The same, its bridge having this address and range.
+    pub fn with_bridge(address: &str) -> Self {
+        Self::start_with(&["--bip", address])
+    }
+
     /// Starts it with another runtime, which `docker run --runtime NAME` takes.
     pub fn with_runtime(name: &str, program: &Path) -> Self {
         let runtime = format!("{name}={}", program.display());

@@ -72,12 +72,15 @@ impl Space {
             (TcpListener::bind(address).expect("a free port"), UdpSocket::bind(address).expect("a free port"))
         });
         std::thread::spawn(move || {
-            while let Ok((mut stream, from)) = listener.accept() {
+            // One that went away before it was taken is an error, and no reason to stop.
+            loop {
+                let Ok((mut stream, from)) = listener.accept() else { continue };
                 let _ = stream.write_all(format!("{name} hears {}", from.ip()).as_bytes());
             }
         });
         std::thread::spawn(move || {
-            while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
+            loop {
+                let Ok((_, from)) = socket.recv_from(&mut [0; 64]) else { continue };
                 let _ = socket.send_to(format!("{name} hears {}", from.ip()).as_bytes(), from);
             }
         });

@@ -33,6 +33,8 @@ fn all_works(outside: &Space, servers: &[&Server]) {
         assert!(outside.ask((HOST, server.port)).ends_with(&format!("hears {OUTSIDE}")), "from outside");
         assert!(server.space.ask((OUTSIDE, 80)).ends_with(&format!("hears {HOST}")), "to the outside");
         for other in servers {
+            let (from, to) = (other.address, server.address);
+            println!("{from} asks for {to} by port {}", server.port);
             assert!(other.space.ask((HOST, server.port)).contains(" hears "), "by a published port");
         }
     }
@@ -45,7 +47,8 @@ fn both(docker_is_first: bool) {
     let cove = |words: &[&str]| engine.words::<0>([]).args(words).ok();
     // It sets this itself only where it turned forwarding on.
     let start_docker = || {
-        let dockerd = Dockerd::with_network();
+        // A range that it is given: when several daemons start on a machine at once, it takes one that is in use.
+        let dockerd = Dockerd::with_bridge("172.30.0.1/24");
         Cmd::new("iptables").args(["-P", "FORWARD", "DROP"]).ok();
         let image = busybox_image();
         let (archive, _) = image.docker_archive("box:latest");
