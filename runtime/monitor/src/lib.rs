@@ -8,6 +8,7 @@
 mod bundle;
 mod clients;
 mod error;
+mod health;
 mod listener;
 mod monitor;
 mod names;

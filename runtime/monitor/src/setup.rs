@@ -90,6 +90,11 @@ impl Setup {
         self.runtime.start()
     }
 
+    /// Who makes further processes.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     pub(crate) fn pause(&self) -> Result<(), Error> {
         self.runtime.pause()
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use cove_container::config::{
     Config, EndpointSettings, HostConfig, MountPoint, NetworkMode, NetworkSettings, PortBinding, PortMap,
 };
-use cove_container::{Container, Record, State, Status};
+use cove_container::{Container, Health, Record, State, Status};
 use cove_network::{Endpoint, Networks};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -68,6 +68,8 @@ struct DescribedState {
     error: String,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health>,
 }
 
 #[derive(Debug, Serialize)]
@@ -129,7 +131,7 @@ pub fn described(context: &Context, container: &Container, sizes: bool) -> Resul
         mount_label: "",
         process_label: "",
         app_armor_profile: String::new(),
-        exec_ids: None,
+        exec_ids: Some(container.execs()).filter(|execs| state.status.is_running() && !execs.is_empty()),
         graph_driver: GraphDriver {
             data: Folders {
                 lower_dir: lower.join(":"),
@@ -163,6 +165,7 @@ fn describe_state(state: &State) -> DescribedState {
         error: state.error.clone(),
         started_at: moment(state.started_at),
         finished_at: moment(state.finished_at),
+        health: state.health.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! [`turn`] waits for what happens, [`requests`] does what clients ask for.
 
+mod execs;
 mod requests;
 mod turn;
 
@@ -17,8 +18,10 @@ use cove_launcher::Signals;
 use rustix::process::{Pid, Signal};
 use time::OffsetDateTime;
 
+use self::execs::Execs;
 use crate::Error;
 use crate::clients::{Awaited, Client};
+use crate::health::Checks;
 use crate::listener::Listener;
 use crate::network::Places;
 use crate::restart::Restarts;
@@ -42,6 +45,9 @@ pub(crate) struct Monitor {
     setup: Setup,
     phase: Phase,
     restarts: Restarts,
+    execs: Execs,
+    /// Health checks, if there are some, from the start on.
+    checks: Option<Checks>,
     /// No restart after the next end: somebody has ended it.
     ends_for_good: bool,
     buffer: Vec<u8>,
@@ -95,6 +101,8 @@ impl Monitor {
             setup,
             phase: Phase::Over,
             restarts: Restarts::default(),
+            execs: Execs::default(),
+            checks: None,
             ends_for_good: false,
             buffer: vec![0; MAX_CONTENT + 1],
         })
@@ -124,7 +132,9 @@ impl Monitor {
 
     fn start(&mut self) -> Result<(), Error> {
         let size = self.clients.iter().find_map(|client| client.attached?.size);
+        let _ = std::fs::remove_dir_all(self.container.exec_folder(""));
         let started = self.setup.start(&self.container, &self.record, size)?;
+        self.begin_checks();
         self.state = State {
             status: Status::Running,
             pid: Some(started.pid.as_raw_nonzero().get()),
@@ -167,9 +177,14 @@ impl Monitor {
 
     fn child_ended(&mut self, pid: Pid, code: i32) {
         self.setup.network().process_ended(pid);
+        let is_first = matches!(&self.phase, Phase::Running(running) if running.started.pid == pid);
+        if !is_first && self.execs.child_ended(pid, code) {
+            return;
+        }
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Running(running) if running.started.pid == pid => {
                 // Before its cgroup goes.
+                self.stop_checks();
                 let parent = &self.record.host_config.cgroup_parent;
                 let oom_killed = oom_kills(parent, self.container.id().as_str()) > 0;
                 // Ends whatever it has left behind, so that its pipes come to their end.
