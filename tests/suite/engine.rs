@@ -3,8 +3,12 @@
 
 #[path = "engine/attached.rs"]
 mod attached;
+#[path = "engine/exec.rs"]
+mod exec;
 #[path = "engine/files.rs"]
 mod files;
+#[path = "engine/health.rs"]
+mod health;
 #[path = "engine/images.rs"]
 mod images;
 #[path = "engine/life.rs"]
