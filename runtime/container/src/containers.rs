@@ -313,6 +313,15 @@ impl Container {
         make_folder(&self.run)
     }
 
+    /// For a commit that lets it stand still meanwhile: waits for another one.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn lock_commit(&self) -> Result<Operation, Error> {
+        self.make_run_folder()?;
+        Operation::exclusive(&self.run.join("commit"))
+    }
+
     /// The folder of a further process while that runs.
     pub fn exec_folder(&self, exec: &str) -> PathBuf {
         self.run.join("execs").join(exec)

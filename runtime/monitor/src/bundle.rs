@@ -52,7 +52,10 @@ pub(crate) fn write(
             PidMode::Private | PidMode::Host => None,
         },
         ipc: match &host.ipc_mode {
-            IpcMode::Container(other) => Some(places.namespace_of(other, "ipc")?),
+            IpcMode::Container(other) => {
+                places.check_ipc(other)?;
+                Some(places.namespace_of(other, "ipc")?)
+            }
             _ => None,
         },
         shm: match &host.ipc_mode {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use cove_container::config::NetworkMode;
+use cove_container::config::{IpcMode, NetworkMode};
 use cove_container::{Alive, Container, ContainerId, Containers, Record, Status};
 use cove_network::proxy::{serve_tcp, serve_udp};
 use cove_network::resolver::{DnsOptions, HostResolver, Names, Resolver, sockets_in};
@@ -206,6 +206,15 @@ impl Places<'_> {
         match state.pid.filter(|_| matches!(state.status, Status::Running | Status::Paused)) {
             Some(pid) if self.is_alive(other.id().as_str()) => Ok(pid),
             _ => Err(Error::JoinsStopped(other.id().clone())),
+        }
+    }
+
+    /// Whether another container lets others into its IPC namespace.
+    pub(crate) fn check_ipc(&self, other: &str) -> Result<(), Error> {
+        let other = Containers::new(self.root, self.run).find(other)?;
+        match other.record()?.host_config.ipc_mode {
+            IpcMode::Shareable | IpcMode::Container(_) => Ok(()),
+            _ => Err(Error::JoinsPrivate(other.id().clone())),
         }
     }
 

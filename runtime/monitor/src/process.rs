@@ -3,6 +3,9 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
 use cove_container::protocol::Connection;
 use rustix::fs::OFlags;
@@ -37,6 +40,24 @@ pub(crate) fn become_monitor() -> Result<Connection, Error> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(Error::system("keep mounts to ourselves"))?;
     Ok(Connection::over(starter))
+}
+
+/// A program that hears every signal. We hold ours back to read them from a descriptor, and a process inherits that: other
+/// runtimes pass it on to the container, where a broken pipe would then end nobody.
+pub(crate) fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    let hear_all = || {
+        // SAFETY: both calls only write to the set, which is ours; they may be called between fork and exec.
+        let result = unsafe {
+            let mut none = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+        };
+        if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: see above; this process has one thread.
+    unsafe { command.pre_exec(hear_all) };
+    command
 }
 
 /// Makes a process that does one thing with one descriptor and ends. It ends with us, too; nothing else of ours is

@@ -9,6 +9,7 @@ use rustix::process::Pid;
 use serde::Deserialize;
 
 use crate::Error;
+use crate::process::command;
 
 /// Our own program.
 const OURSELVES: &str = "/proc/self/exe";
@@ -94,7 +95,7 @@ impl Runtime {
     pub(crate) fn exec(&self, folder: &Path, streams: Stdio3, console: Option<&Path>) -> Result<ExecCall, Error> {
         let (log, pid_file) = (folder.join("log"), folder.join("pid"));
         let _ = File::create(&log);
-        let mut command = Command::new(&self.program);
+        let mut command = command(&self.program);
         if self.program == Path::new(OURSELVES) {
             // Its standard error is the process's.
             command.arg("--quiet");
@@ -127,7 +128,7 @@ impl Runtime {
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = command(&self.program);
         command.arg("--root").arg(&self.root).arg("--log").arg(self.log()).args(["--log-format", "json", name]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command

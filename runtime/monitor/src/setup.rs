@@ -125,6 +125,11 @@ impl Setup {
         &self.network
     }
 
+    /// The root folder and the run folder of everything.
+    pub(crate) fn folders(&self) -> (&Path, &Path) {
+        (&self.places.0, &self.places.1)
+    }
+
     fn places(&self) -> Places<'_> {
         Places { root: &self.places.0, run: &self.places.1 }
     }

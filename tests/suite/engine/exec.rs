@@ -28,11 +28,16 @@ fn background(engine: &CoveEngine) {
     wait_until("its end is told", Duration::from_secs(30), || !told().is_empty());
     assert_eq!(told(), format!("{execs} 9"));
     assert_eq!(engine.words(["inspect", "--format", "{{json .ExecIDs}}", "one"]).ok(), "null");
+    // No signal is held back from it that the monitor holds back.
+    let blocked = engine.words(["exec", "one", "grep", "SigBlk", "/proc/self/status"]).ok();
+    assert_eq!(blocked.split_whitespace().last(), Some("0000000000000000"));
+    let blocked = engine.words(["exec", "one", "grep", "SigBlk", "/proc/1/status"]).ok();
+    assert_eq!(blocked.split_whitespace().last(), Some("0000000000000000"));
     // Nobody is left uncollected, in the container or beside it.
     let monitor = engine.words(["inspect", "--format", "{{.State.Pid}}", "one"]).ok();
     let children = cove_tests::Cmd::new("ps").args(["-o", "stat="]).arg(format!("--ppid={}", parent(&monitor))).ok();
     assert_eq!(children.lines().filter(|state| state.starts_with('Z')).count(), 0, "{children}");
-    for (command, status, words) in [("nothing", 127, "executable file not found"), ("/etc", 126, "is a directory")] {
+    for (command, status, words) in [("nothing", 127, "executable file not found"), ("/etc", 126, "permission denied")] {
         let refused = engine.words(["exec", "-d", "one", command]).run();
         assert_eq!(refused.code, Some(status), "{refused}");
         assert!(refused.stderr.contains(words), "{refused}");

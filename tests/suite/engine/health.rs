@@ -87,7 +87,7 @@ fn an_image_says_how_to_look_and_options_win() {
     wait_for_health(&engine, "well", "healthy");
     wait_for_health(&engine, "ill", "unhealthy");
     assert!(!engine.status("unseen").contains('('), "{}", engine.status("unseen"));
-    assert_eq!(engine.words(["inspect", "--format", "{{json .State.Health}}", "unseen"]).run().stdout.trim(), "null");
+    assert!(!engine.words(["inspect", "unseen"]).ok().contains("\"Health\""));
     assert_eq!(engine.words(["ps", "-f", "health=none", "--format", "{{.Names}}"]).ok(), "unseen");
     // What cannot even begin is a failure, too.
     let run = engine.run(["-d", "--name", "broken", "--health-interval", "200ms", "--health-retries", "1"]);

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use cove_container::check::Kernel;
-use cove_container::config::NetworkMode;
+use cove_container::config::{MountKind, NetworkMode};
 use cove_container::events::Event;
 use cove_container::{Container, ContainerId, Record, RootFolder, Volumes};
 use cove_engine::{Found, Image, Store};
@@ -52,6 +52,9 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
         host_config: requested.host_config,
         endpoints: requested.endpoints,
     };
+    let mut created = record.mounts.clone();
+    // Those of other containers are there already.
+    created.retain(|mount| mount.kind == MountKind::Volume && record.host_config.volumes_from.is_empty());
     let container = context.containers().create(record)?;
     drop((hold, resolved.holds));
     let record = container.record()?;
@@ -59,6 +62,9 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
         let _lock = container.lock_exclusive();
         let _ = context.containers().remove(&container);
         return Err(error.into());
+    }
+    for volume in &created {
+        context.tell(&Event::of_volume("create", &volume.name, &volume.driver));
     }
     context.tell(&Event::of_container(&record, "create", &[]));
     if let Some(id_file) = id_file {

@@ -19,6 +19,9 @@ use crate::error::Error;
 /// Go's zero time: it never was.
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
+/// What our own runtime is called, where docker writes `runc`.
+const OUR_RUNTIME: &str = "cove-runtime";
+
 /// Docker's description of a container, its fields in docker's order.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -145,9 +148,15 @@ pub fn described(context: &Context, container: &Container, sizes: bool) -> Resul
         size_root_fs,
         mounts: record.mounts,
         config: record.config,
-        host_config: record.host_config,
+        host_config: host_config(record.host_config),
         network_settings,
     })
+}
+
+/// Which runtime it is made with is said also where none was asked for.
+fn host_config(own: HostConfig) -> HostConfig {
+    let runtime = if own.runtime.is_empty() { OUR_RUNTIME.to_owned() } else { own.runtime.clone() };
+    HostConfig { runtime, ..own }
 }
 
 fn describe_state(state: &State) -> DescribedState {

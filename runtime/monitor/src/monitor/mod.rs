@@ -4,6 +4,7 @@
 
 mod execs;
 mod requests;
+mod told;
 mod turn;
 
 use std::path::Path;
@@ -133,7 +134,17 @@ impl Monitor {
     fn start(&mut self) -> Result<(), Error> {
         let size = self.clients.iter().find_map(|client| client.attached?.size);
         let _ = std::fs::remove_dir_all(self.container.exec_folder(""));
-        let started = self.setup.start(&self.container, &self.record, size)?;
+        let started = match self.setup.start(&self.container, &self.record, size) {
+            Ok(started) => started,
+            Err(error) => {
+                // What it was to run comes after its network.
+                if matches!(error, Error::Runtime { .. }) {
+                    self.tell_network("connect");
+                    self.tell_network("disconnect");
+                }
+                return Err(error);
+            }
+        };
         self.begin_checks();
         self.state = State {
             status: Status::Running,
@@ -153,6 +164,8 @@ impl Monitor {
             return Err(error);
         }
         self.phase = Phase::Running(Running { started, since: Instant::now(), kill_at: None });
+        self.tell_network("connect");
+        self.tell_volumes("mount");
         self.tell("start", &[]);
         Ok(())
     }
@@ -219,6 +232,8 @@ impl Monitor {
             self.tell("oom", &[]);
         }
         self.tell("die", &[("exitCode", &code.to_string())]);
+        self.tell_network("disconnect");
+        self.tell_volumes("unmount");
         let delay = if self.ends_for_good {
             None
         } else {
@@ -267,9 +282,11 @@ impl Monitor {
             let lock = if refusal.is_some() { Ok(None) } else { self.container.lock_exclusive().map(Some) };
             let containers = Containers::new(root, run);
             if lock.is_ok() && containers.remove(&self.container).is_ok() {
-                self.tell("destroy", &[]);
                 // As `rm -v`: what cannot be removed is for `volume prune`.
-                let _ = Volumes::new(root).remove_anonymous(&self.record, &containers);
+                let volumes = Volumes::new(root);
+                let _ = volumes.remove_anonymous(&self.record, &containers);
+                self.events.tell_gone_volumes(&self.record, &volumes);
+                self.tell("destroy", &[]);
             }
         }
         // Before anybody hears of the end: they may start it again at once.

@@ -64,6 +64,7 @@ impl Monitor {
                 if let Some(streams) = self.streams() {
                     streams.resize(rows, columns);
                 }
+                self.tell("resize", &[("height", &rows.to_string()), ("width", &columns.to_string())]);
                 return;
             }
             Message::Wait => {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cove_container::events::Event;
 use cove_container::protocol::Message;
 use cove_container::{Container, Record, Status, config};
 use cove_engine::{CommitRequest, Image, apply_changes};
@@ -29,6 +30,8 @@ pub fn run(context: &Context, arguments: &Commit) -> Result<(), Error> {
     let absent = || cove_engine::Error::NoSuchImage(record.image.clone());
     let id: Digest = record.image.parse().map_err(|_| absent())?;
     let parent = store.image(&id)?.ok_or_else(absent)?;
+    // One that pauses waits for another: that would let the container go on in the middle of this one.
+    let one_by_one = if arguments.pause { Some(container.lock_commit()?) } else { None };
     let paused = if arguments.pause { Paused::begin(&container)? } else { None };
     let image = store.commit(CommitRequest {
         parent: &parent,
@@ -42,7 +45,18 @@ pub fn run(context: &Context, arguments: &Commit) -> Result<(), Error> {
         created: None,
         reference: reference.as_ref(),
     });
+    if let Ok(image) = &image {
+        let id = image.id().to_string();
+        let name = reference.as_ref().map_or_else(String::new, Reference::familiar);
+        if !name.is_empty() {
+            context.tell(&Event::of_image("tag", &id, &name));
+        }
+        let comment = arguments.message.as_deref().unwrap_or_default();
+        let more = [("comment", comment), ("imageID", &id), ("imageRef", &name)];
+        context.tell(&Event::of_container(&record, "commit", &more));
+    }
     drop(paused);
+    drop(one_by_one);
     Ok(context.printer.line(image?.id().to_string())?)
 }
 

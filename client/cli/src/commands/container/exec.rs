@@ -67,6 +67,9 @@ pub fn run(context: &Context, arguments: &Exec) -> Result<(), Error> {
     };
     match outcome {
         Outcome::Refused { text, code: 1 } => Err(Error::Refused(text)),
+        Outcome::Refused { text, code } if arguments.detach => {
+            Err(Error::Ended { text: format!("Error response from daemon: {text}"), status: code })
+        }
         Outcome::Refused { text, code } => Err(Error::Ended { text, status: code }),
         outcome => finished(outcome),
     }
