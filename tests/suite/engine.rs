@@ -19,5 +19,7 @@ mod look;
 mod monitors;
 #[path = "engine/network.rs"]
 mod network;
+#[path = "engine/told.rs"]
+mod told;
 #[path = "engine/tutorial.rs"]
 mod tutorial;

@@ -36,9 +36,7 @@ pub enum Error {
     #[error("cannot join network of a non running container: {0}\nstart that container first")]
     JoinsStopped(ContainerId),
     /// The container whose IPC namespace it is to be in keeps that to itself.
-    #[error(
-        "can't join IPC of container {0}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
-    )]
+    #[error("can't join IPC of container {0}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)")]
     JoinsPrivate(ContainerId),
     /// A port that is none.
     #[error("`{0}` is no port: write `80`, `80/udp` or `8000-8010`")]

@@ -37,7 +37,8 @@ fn background(engine: &CoveEngine) {
     let monitor = engine.words(["inspect", "--format", "{{.State.Pid}}", "one"]).ok();
     let children = cove_tests::Cmd::new("ps").args(["-o", "stat="]).arg(format!("--ppid={}", parent(&monitor))).ok();
     assert_eq!(children.lines().filter(|state| state.starts_with('Z')).count(), 0, "{children}");
-    for (command, status, words) in [("nothing", 127, "executable file not found"), ("/etc", 126, "permission denied")] {
+    for (command, status, words) in [("nothing", 127, "executable file not found"), ("/etc", 126, "permission denied")]
+    {
         let refused = engine.words(["exec", "-d", "one", command]).run();
         assert_eq!(refused.code, Some(status), "{refused}");
         assert!(refused.stderr.contains(words), "{refused}");

@@ -190,13 +190,9 @@ impl Monitor {
             let Some(asked) = client.exec.take() else { continue };
             client.attached = asked.attach;
             match self.may_exec().and_then(|()| self.begin_exec(&asked)) {
-                Ok((streams, stage)) => self.execs.all.push(Exec {
-                    id: asked.id,
-                    client: Some(client),
-                    is_check: false,
-                    streams,
-                    stage,
-                }),
+                Ok((streams, stage)) => {
+                    self.execs.all.push(Exec { id: asked.id, client: Some(client), is_check: false, streams, stage })
+                }
                 Err(error) => {
                     let code = if matches!(error, Error::Runtime { .. }) { error.exit_code() } else { 1 };
                     client.say(&Message::Refused(Refusal { text: error.to_string(), code }));

@@ -10,8 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use cove_container::events::Event;
 use cove_container::Record;
+use cove_container::events::Event;
 use cove_container::spec::identity;
 use cove_engine::SnapshotError;
 use cove_engine::copy::{CopyError, IntoOptions, PathStat, archive_in, archive_out, archive_out_as, glob, stat};

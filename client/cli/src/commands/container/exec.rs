@@ -41,13 +41,7 @@ pub fn run(context: &Context, arguments: &Exec) -> Result<(), Error> {
     };
     let id = ContainerId::random().map_err(Error::Io)?;
     describe(&container, &id, arguments, command, pid)?;
-    let attach = Attach {
-        stdin: arguments.interactive,
-        stdout: true,
-        stderr: true,
-        lossless: true,
-        size: None,
-    };
+    let attach = Attach { stdin: arguments.interactive, stdout: true, stderr: true, lossless: true, size: None };
     let session = Session {
         attach: Session::wanted(attach, arguments.tty),
         terminal: arguments.tty,

@@ -6,8 +6,8 @@ mod prune;
 use std::collections::BTreeMap;
 use std::io;
 
-use cove_container::events::Event;
 use cove_container::Volume;
+use cove_container::events::Event;
 use cove_container::volumes::{self, Wanted};
 use serde::Serialize;
 
