@@ -200,7 +200,7 @@ impl Places<'_> {
     }
 
     /// The first process of another container that runs.
-    fn process_of(&self, other: &str) -> Result<i32, Error> {
+    pub(crate) fn process_of(&self, other: &str) -> Result<i32, Error> {
         let other = Containers::new(self.root, self.run).find(other)?;
         let state = other.written_state()?;
         match state.pid.filter(|_| matches!(state.status, Status::Running | Status::Paused)) {
@@ -221,11 +221,6 @@ impl Places<'_> {
     /// A namespace of another container, `net` for instance.
     pub(crate) fn namespace_of(&self, other: &str, kind: &str) -> Result<PathBuf, Error> {
         Ok(format!("/proc/{}/ns/{kind}", self.process_of(other)?).into())
-    }
-
-    /// The root folder of another container as its first process sees it.
-    pub(crate) fn root_of(&self, other: &str) -> Result<PathBuf, Error> {
-        Ok(format!("/proc/{}/root", self.process_of(other)?).into())
     }
 }
 

@@ -2,16 +2,16 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use cove_container::protocol::Connection;
-use rustix::fs::OFlags;
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::fs::{CWD, OFlags};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
 use rustix::process::Pid;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::Error;
 
@@ -40,6 +40,23 @@ pub(crate) fn become_monitor() -> Result<Connection, Error> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(Error::system("keep mounts to ourselves"))?;
     Ok(Connection::over(starter))
+}
+
+/// Mounts here, at `at`, what a process sees at a path. The kernel clones mounts of the own namespace only, so this process
+/// goes into the other's for a moment.
+pub(crate) fn mount_of(pid: i32, path: &str, at: &Path) -> Result<(), Error> {
+    fn failed<E: Into<std::io::Error>>() -> impl FnOnce(E) -> Error {
+        Error::system("join the other container's memory")
+    }
+    let theirs = File::open(format!("/proc/{pid}/ns/mnt")).map_err(failed())?;
+    let ours = File::open("/proc/self/ns/mnt").map_err(failed())?;
+    let enter = |namespace: &File| move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount));
+    enter(&theirs).map_err(failed())?;
+    let tree = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
+    enter(&ours).map_err(failed())?;
+    let tree = tree.map_err(failed())?;
+    let _ = std::fs::create_dir(at);
+    move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed())
 }
 
 /// A program that hears every signal. We hold ours back to read them from a descriptor, and a process inherits that: other

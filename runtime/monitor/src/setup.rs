@@ -112,6 +112,8 @@ impl Setup {
     /// Takes back what a start has made, but for the container's files.
     pub(crate) fn clean_up(&mut self) {
         self.delete();
+        // Before anybody deletes what is in it: it is another container's.
+        let _ = unmount(self.runtime.bundle().join(bundle::SHARED_MEMORY), UnmountFlags::DETACH);
         let (root, run) = &self.places;
         self.network.take_down(&Places { root, run });
     }

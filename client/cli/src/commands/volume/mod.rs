@@ -118,7 +118,8 @@ fn remove(context: &Context, arguments: &RemoveVolumes) -> Result<(), Error> {
     for name in &arguments.volumes {
         let removed = volumes.find(name).and_then(|volume| {
             volumes.remove(&volume, &containers)?;
-            Ok(context.tell(&Event::of_volume("destroy", volume.name(), &volume.record().driver)))
+            context.tell(&Event::of_volume("destroy", volume.name(), &volume.record().driver));
+            Ok(())
         });
         match removed {
             Ok(()) => context.printer.line(name)?,
