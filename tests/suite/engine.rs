@@ -5,8 +5,12 @@
 mod attached;
 #[path = "engine/beside_docker.rs"]
 mod beside_docker;
+#[path = "engine/exec.rs"]
+mod exec;
 #[path = "engine/files.rs"]
 mod files;
+#[path = "engine/health.rs"]
+mod health;
 #[path = "engine/images.rs"]
 mod images;
 #[path = "engine/life.rs"]
@@ -21,6 +25,8 @@ mod monitors;
 mod network;
 #[path = "engine/ports.rs"]
 mod ports;
+#[path = "engine/told.rs"]
+mod told;
 #[path = "engine/tutorial.rs"]
 mod tutorial;
 #[path = "engine/volumes.rs"]

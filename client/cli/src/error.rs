@@ -134,7 +134,7 @@ pub enum Error {
     #[error("Error response from daemon: {0}")]
     Network(#[from] cove_network::Error),
     /// A signal that is none.
-    #[error("invalid signal: {0}: write a name such as TERM, or a number")]
+    #[error("Error response from daemon: Invalid signal: {0}\nwrite a name such as TERM, or a number")]
     Signal(String),
     /// `port` of what is no port.
     #[error("invalid port ({0}): write a number, then `/tcp` or `/udp` if you like")]

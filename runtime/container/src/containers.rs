@@ -15,7 +15,7 @@ use crate::error::is_absent;
 use crate::file::{self, Durability};
 use crate::record::Record;
 use crate::state::{State, Status};
-use crate::{Alive, ContainerId, Error, Operation, boot_id, delete};
+use crate::{Alive, ContainerId, Error, Health, Operation, boot_id, delete};
 
 /// What the folder of a container is called while it is being made or removed.
 const UNFINISHED: &str = ".unfinished-";
@@ -318,6 +318,54 @@ impl Container {
         make_folder(&self.run)
     }
 
+    /// For a commit that lets it stand still meanwhile: waits for another one.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn lock_commit(&self) -> Result<Operation, Error> {
+        self.make_run_folder()?;
+        Operation::exclusive(&self.run.join("commit"))
+    }
+
+    /// The folder of a further process while that runs.
+    pub fn exec_folder(&self, exec: &str) -> PathBuf {
+        self.run.join("execs").join(exec)
+    }
+
+    /// The further processes that run.
+    pub fn execs(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.run.join("execs")).into_iter().flatten().flatten();
+        let mut ids: Vec<String> = entries
+            .filter(|entry| entry.path().join("pid").exists())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        ids.sort();
+        ids
+    }
+
+    /// Where the variables stand that links give to it while it runs.
+    pub fn links(&self) -> PathBuf {
+        self.run.join("links.json")
+    }
+
+    /// The variables that links have given to it, `NAME=value` each; none if it has no links or does not run.
+    pub fn link_environment(&self) -> Vec<String> {
+        let text = std::fs::read(self.links()).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Makes the folder of a further process and describes that there for the runtime.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn describe_exec(&self, exec: &str, process: &crate::spec::Process) -> Result<(), Error> {
+        let folder = self.exec_folder(exec);
+        make_folder(&folder)?;
+        let path = folder.join("process.json");
+        let text = serde_json::to_vec(process).map_err(Error::system("write", &path))?;
+        std::fs::write(&path, text).map_err(Error::system("write", &path))
+    }
+
     /// What it was made to be.
     ///
     /// # Errors
@@ -463,6 +511,7 @@ fn lost(state: State) -> State {
     let rebooted = boot_id().is_ok_and(|boot| boot != state.boot);
     let why = if rebooted { "the machine was started anew" } else { "its monitor has died" };
     State {
+        health: state.health.map(Health::not_looked_at),
         status: Status::Exited,
         pid: None,
         monitor: None,

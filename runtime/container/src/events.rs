@@ -15,7 +15,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{Error, Record};
+use crate::config::{MountKind, MountPoint};
+use crate::{Error, Record, Volumes};
 
 /// Bytes of a file that is full. There are two: thousands of events are kept.
 const FULL: u64 = 1 << 20;
@@ -89,6 +90,16 @@ impl Event {
         Self::new("container", action, record.id.as_str(), attributes)
     }
 
+    /// Something was done with a volume.
+    pub fn of_volume(action: &str, name: &str, driver: &str) -> Self {
+        Self::new("volume", action, name, BTreeMap::from([("driver".to_owned(), driver.to_owned())]))
+    }
+
+    /// Everything of a kind that nobody used was removed.
+    pub fn of_prune(kind: &str, bytes: u64) -> Self {
+        Self::new(kind, "prune", "", BTreeMap::from([("reclaimed".to_owned(), bytes.to_string())]))
+    }
+
     /// Something was done with an image.
     pub fn of_image(action: &str, id: &str, name: &str) -> Self {
         Self::new("image", action, id, BTreeMap::from([("name".to_owned(), name.to_owned())]))
@@ -118,6 +129,16 @@ impl Events {
     /// Writes down what has happened. If that fails nobody hears of it, and that is all.
     pub fn tell(&self, event: &Event) {
         let _ = self.try_to_tell(event);
+    }
+
+    /// Tells of the volumes of a container that are gone with it.
+    pub fn tell_gone_volumes(&self, record: &Record, volumes: &Volumes) {
+        let anonymous = |mount: &&MountPoint| mount.kind == MountKind::Volume && mount.details.anonymous;
+        for mount in record.mounts.iter().filter(anonymous) {
+            if let Ok(None) = volumes.get(&mount.name) {
+                self.tell(&Event::of_volume("destroy", &mount.name, &mount.driver));
+            }
+        }
     }
 
     fn try_to_tell(&self, event: &Event) -> std::io::Result<()> {

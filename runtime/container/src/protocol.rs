@@ -35,6 +35,25 @@ pub struct Attach {
     pub size: Option<(u16, u16)>,
 }
 
+/// Asks for a further process, which is described in its folder ([`crate::Container::describe_exec`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Its id.
+    pub id: String,
+    /// Program and arguments as events name them.
+    pub words: String,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// What of its streams this client wants; `None`: it runs in the background.
+    pub attach: Option<Attach>,
+}
+
+/// A command as docker's events name it: the program, a space, its arguments.
+pub fn exec_words(command: &[String]) -> String {
+    let (program, rest) = command.split_first().map_or(("", &[][..]), |(program, rest)| (program.as_str(), rest));
+    format!("{program} {}", rest.join(" "))
+}
+
 /// Asks the container to end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
@@ -67,6 +86,8 @@ pub enum Message<'a> {
     Begin(Option<Attach>),
     /// To the monitor: send me the streams.
     Attach(Attach),
+    /// To the monitor: run this in the container. From now on this connection is about that process alone.
+    Exec(Exec),
     /// To the monitor: bytes for the container's input.
     Input(&'a [u8]),
     /// To the monitor: no more input comes.
@@ -106,6 +127,7 @@ impl Message<'_> {
         match self {
             Message::Begin(_) => b'b',
             Message::Attach(_) => b'a',
+            Message::Exec(_) => b'x',
             Message::Input(_) => b'i',
             Message::InputEnd => b'e',
             Message::Resize(..) => b'z',
@@ -132,6 +154,7 @@ impl Message<'_> {
         match self {
             Message::Begin(attach) => json(attach),
             Message::Attach(attach) => json(attach),
+            Message::Exec(exec) => json(exec),
             Message::Resize(rows, columns) => json(&(rows, columns)),
             Message::Signal(number) => json(number),
             Message::Stop(stop) => json(stop),
@@ -162,6 +185,7 @@ impl Message<'_> {
         Ok(match kind {
             b'b' => Message::Begin(json(content)?),
             b'a' => Message::Attach(json(content)?),
+            b'x' => Message::Exec(json(content)?),
             b'i' => Message::Input(content),
             b'e' => Message::InputEnd,
             b'z' => {
@@ -340,7 +364,7 @@ impl AsFd for Connection {
 #[cfg(test)]
 #[allow(clippy::expect_used)]
 mod tests {
-    use super::{Attach, Connection, Ended, MAX_CONTENT, Message, Refusal, SocketPlace, Stop};
+    use super::{Attach, Connection, Ended, Exec, MAX_CONTENT, Message, Refusal, SocketPlace, Stop};
 
     #[test]
     fn what_is_sent_arrives() {
@@ -352,6 +376,7 @@ mod tests {
             Message::Begin(Some(attach)),
             Message::Begin(None),
             Message::Attach(attach),
+            Message::Exec(Exec { id: "0a".to_owned(), words: "ls ".to_owned(), terminal: true, attach: Some(attach) }),
             Message::Input(b"ls\n"),
             Message::InputEnd,
             Message::Resize(1, 65535),

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::Health;
+
 /// What `docker ps` tells in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +87,9 @@ pub struct State {
     /// Whether a user has ended it: `always` starts it at the machine's next start, `unless-stopped` does not.
     #[serde(default)]
     pub stopped_by_user: bool,
+    /// How well it is, if that is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 impl State {
@@ -102,6 +107,7 @@ impl State {
             oom_killed: false,
             restart_count: 0,
             stopped_by_user: false,
+            health: None,
         }
     }
 }

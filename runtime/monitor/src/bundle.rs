@@ -13,6 +13,10 @@ use serde_json::value::RawValue;
 use crate::Error;
 use crate::names::NameFiles;
 use crate::network::{NamespaceOf, Places};
+use crate::process;
+
+/// Where the memory that another container shares is mounted, in the folder of the bundle.
+pub(crate) const SHARED_MEMORY: &str = "shm";
 
 /// Where `--init` is in the container.
 const INIT: &str = "/sbin/docker-init";
@@ -60,12 +64,19 @@ pub(crate) fn write(
             PidMode::Private | PidMode::Host => None,
         },
         ipc: match &host.ipc_mode {
-            IpcMode::Container(other) => Some(places.namespace_of(other, "ipc")?),
+            IpcMode::Container(other) => {
+                places.check_ipc(other)?;
+                Some(places.namespace_of(other, "ipc")?)
+            }
             _ => None,
         },
         shm: match &host.ipc_mode {
-            // What that container sees there: the way leads through its root.
-            IpcMode::Container(other) => Some(places.root_of(other)?.join("dev/shm")),
+            // What that container sees there.
+            IpcMode::Container(other) => {
+                let at = folder.join(SHARED_MEMORY);
+                process::mount_of(places.process_of(other)?, "/dev/shm", &at)?;
+                Some(at)
+            }
             _ => None,
         },
         init: PathBuf::from(INIT),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use cove_container::log::Stream;
-use cove_container::protocol::{Attach, Connection, Message};
+use cove_container::protocol::{Attach, Connection, Exec, Message};
 
 /// What is kept for a client that may lose something; beyond that it is cut off.
 const BACKLOG: usize = 1024 * 1024;
@@ -17,6 +17,8 @@ pub(crate) struct Client {
     pub(crate) attached: Option<Attach>,
     /// What it hears when the container has ended.
     pub(crate) waits_for: Option<Awaited>,
+    /// The further process that it has asked for.
+    pub(crate) exec: Option<Exec>,
     /// Output that it has not taken yet.
     backlog: VecDeque<(Stream, Vec<u8>)>,
     backlog_bytes: usize,
@@ -34,7 +36,15 @@ pub(crate) enum Awaited {
 
 impl Client {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection, attached: None, waits_for: None, backlog: VecDeque::new(), backlog_bytes: 0, is_gone: false }
+        Self {
+            connection,
+            attached: None,
+            waits_for: None,
+            exec: None,
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            is_gone: false,
+        }
     }
 
     /// Says something; who does not listen is gone.

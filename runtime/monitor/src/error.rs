@@ -51,6 +51,9 @@ pub enum Error {
         "unable to derive the IP value for host-gateway\nstart a container on the default network first, or write the address"
     )]
     NoGateway,
+    /// The container whose IPC namespace it is to be in keeps that to itself.
+    #[error("can't join IPC of container {0}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)")]
+    JoinsPrivate(ContainerId),
     /// A port that is none.
     #[error("`{0}` is no port: write `80`, `80/udp` or `8000-8010`")]
     PortBinding(String),

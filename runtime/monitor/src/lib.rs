@@ -8,6 +8,7 @@
 mod bundle;
 mod clients;
 mod error;
+mod health;
 mod holder;
 mod host_mounts;
 mod links;

@@ -22,11 +22,6 @@ pub(crate) struct Links {
     pub(crate) environment: Vec<String>,
 }
 
-/// Where `exec` finds the environment of links.
-fn environment_file(container: &Container) -> PathBuf {
-    container.run_folder().join("links.json")
-}
-
 /// Whether a container is in the default network, the only one where links are of this kind.
 fn is_in_default(record: &Record) -> bool {
     match &record.host_config.network_mode {
@@ -67,7 +62,7 @@ impl Links {
         }
         if !found.environment.is_empty() {
             let text = serde_json::to_vec(&found.environment).map_err(Error::system("write the links"))?;
-            std::fs::write(environment_file(container), text).map_err(Error::system("write the links"))?;
+            std::fs::write(container.links(), text).map_err(Error::system("write the links"))?;
         }
         Ok(found)
     }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cove_container::config::NetworkMode;
+use cove_container::config::{IpcMode, NetworkMode};
 use cove_container::{Alive, Container, ContainerId, Containers, Record, Status};
 use cove_network::proxy::{serve_tcp, serve_udp};
 use cove_network::resolver::{DnsOptions, HostResolver, Names, Resolver, sockets_behind_53};
@@ -267,7 +267,7 @@ impl Places<'_> {
     }
 
     /// The first process of another container that runs.
-    fn process_of(&self, other: &str) -> Result<i32, Error> {
+    pub(crate) fn process_of(&self, other: &str) -> Result<i32, Error> {
         let other = Containers::new(self.root, self.run).find(other)?;
         let state = other.written_state()?;
         match state.pid.filter(|_| matches!(state.status, Status::Running | Status::Paused)) {
@@ -276,14 +276,18 @@ impl Places<'_> {
         }
     }
 
+    /// Whether another container lets others into its IPC namespace.
+    pub(crate) fn check_ipc(&self, other: &str) -> Result<(), Error> {
+        let other = Containers::new(self.root, self.run).find(other)?;
+        match other.record()?.host_config.ipc_mode {
+            IpcMode::Shareable | IpcMode::Container(_) => Ok(()),
+            _ => Err(Error::JoinsPrivate(other.id().clone())),
+        }
+    }
+
     /// A namespace of another container, `net` for instance.
     pub(crate) fn namespace_of(&self, other: &str, kind: &str) -> Result<PathBuf, Error> {
         Ok(format!("/proc/{}/ns/{kind}", self.process_of(other)?).into())
-    }
-
-    /// The root folder of another container as its first process sees it.
-    pub(crate) fn root_of(&self, other: &str) -> Result<PathBuf, Error> {
-        Ok(format!("/proc/{}/root", self.process_of(other)?).into())
     }
 }
 

@@ -2,13 +2,16 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
 use cove_container::protocol::Connection;
-use rustix::fs::OFlags;
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::fs::{CWD, OFlags};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
 use rustix::process::Pid;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::Error;
 
@@ -48,6 +51,41 @@ pub(crate) fn leave_caller() -> Result<(), Error> {
     rustix::process::chdir("/").map_err(Error::system("change to /"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     Ok(())
+}
+
+/// Mounts here, at `at`, what a process sees at a path. The kernel clones mounts of the own namespace only, so this process
+/// goes into the other's for a moment.
+pub(crate) fn mount_of(pid: i32, path: &str, at: &Path) -> Result<(), Error> {
+    fn failed<E: Into<std::io::Error>>() -> impl FnOnce(E) -> Error {
+        Error::system("join the other container's memory")
+    }
+    let theirs = File::open(format!("/proc/{pid}/ns/mnt")).map_err(failed())?;
+    let ours = File::open("/proc/self/ns/mnt").map_err(failed())?;
+    let enter = |namespace: &File| move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount));
+    enter(&theirs).map_err(failed())?;
+    let tree = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
+    enter(&ours).map_err(failed())?;
+    let tree = tree.map_err(failed())?;
+    let _ = std::fs::create_dir(at);
+    move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed())
+}
+
+/// A program that hears every signal. We hold ours back to read them from a descriptor, and a process inherits that: other
+/// runtimes pass it on to the container, where a broken pipe would then end nobody.
+pub(crate) fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    let hear_all = || {
+        // SAFETY: both calls only write to the set, which is ours; they may be called between fork and exec.
+        let result = unsafe {
+            let mut none = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+        };
+        if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: see above; this process has one thread.
+    unsafe { command.pre_exec(hear_all) };
+    command
 }
 
 /// Makes a process that does one thing with one descriptor and ends. It ends with us, too; nothing else of ours is

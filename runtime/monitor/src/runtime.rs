@@ -12,6 +12,7 @@ use rustix::process::Pid;
 use serde::Deserialize;
 
 use crate::Error;
+use crate::process::command;
 
 /// A runtime with runc's command line, and the container that it is called for.
 #[derive(Debug)]
@@ -136,6 +137,32 @@ impl Runtime {
         self.call(command)
     }
 
+    /// Makes a further process, which is described in this folder. The runtime is not waited for.
+    pub(crate) fn exec(&self, folder: &Path, streams: Stdio3, console: Option<&Path>) -> Result<ExecCall, Error> {
+        let (log, pid_file) = (folder.join("log"), folder.join("pid"));
+        let _ = File::create(&log);
+        let mut command = command(&self.program);
+        if self.is_ours {
+            // Its standard error is the process's.
+            command.arg("--quiet").arg("--seccomp-cache").arg(&self.seccomp_cache);
+        }
+        command.arg("--root").arg(&self.root).arg("--log").arg(&log).args(["--log-format", "json", "exec", "--detach"]);
+        command.arg("--process").arg(folder.join("process.json")).arg("--pid-file").arg(&pid_file);
+        if let Some(console) = console {
+            command.arg("--console-socket").arg(console);
+        }
+        command.arg(&self.id);
+        command.stdin(stdio(streams.stdin)).stdout(stdio(streams.stdout)).stderr(stdio(streams.stderr));
+        let child = command.spawn().map_err(|source| self.missing(source))?;
+        let child = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let child = child.ok_or_else(|| Error::Runtime { text: "the runtime has no number".to_owned(), code: 126 })?;
+        Ok(ExecCall { child, log, pid_file })
+    }
+
+    fn missing(&self, source: std::io::Error) -> Error {
+        Error::NoRuntime { program: self.program.display().to_string(), source }
+    }
+
     fn simple(&self, name: &str) -> Result<(), Error> {
         let mut command = self.command(name);
         command.arg(&self.id);
@@ -156,7 +183,7 @@ impl Runtime {
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = command(&self.program);
         if self.is_ours {
             command.arg("--seccomp-cache").arg(&self.seccomp_cache);
         }
@@ -167,8 +194,7 @@ impl Runtime {
 
     fn spawn(&self, command: &mut Command) -> Result<Child, Error> {
         let _ = File::create(self.log());
-        let program = || self.program.display().to_string();
-        command.spawn().map_err(|source| Error::NoRuntime { program: program(), source })
+        command.spawn().map_err(|source| self.missing(source))
     }
 
     fn call(&self, mut command: Command) -> Result<(), Error> {
@@ -181,9 +207,7 @@ impl Runtime {
         if status.success() {
             return Ok(());
         }
-        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-        let said = log.lines().rev().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
-        let text = said.into_iter().find(|line| line.level == "error" || line.level == "fatal").map(|line| line.msg);
+        let text = said(&self.log());
         Err(failed(&text.unwrap_or_else(|| format!("the runtime ended ({status}) without saying why"))))
     }
 }
@@ -192,6 +216,40 @@ fn failed(text: &str) -> Error {
     let text = format!("failed to create task for container: OCI runtime create failed: {text}");
     let code = exit_code(&text);
     Error::Runtime { text, code }
+}
+
+/// A call of `exec` that is under way.
+pub(crate) struct ExecCall {
+    child: Pid,
+    log: PathBuf,
+    pid_file: PathBuf,
+}
+
+impl ExecCall {
+    /// The runtime's own process.
+    pub(crate) fn child(&self) -> Pid {
+        self.child
+    }
+
+    /// The runtime has ended with this status: the number of the process, or why there is none.
+    pub(crate) fn finish(self, code: i32) -> Result<Pid, Error> {
+        if code != 0 {
+            let text = said(&self.log).unwrap_or_else(|| format!("the runtime ended with {code} without saying why"));
+            let is_missing = text.contains("executable file not found") || text.contains("no such file or directory");
+            let code = if is_missing { 127 } else { 126 };
+            return Err(Error::Runtime { text: format!("OCI runtime exec failed: {text}"), code });
+        }
+        let text = std::fs::read_to_string(&self.pid_file).map_err(Error::system("read the number of the process"))?;
+        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        pid.ok_or_else(|| Error::Runtime { text: format!("the runtime wrote the number {text:?}"), code: 126 })
+    }
+}
+
+/// Why a runtime has failed, by its log.
+fn said(log: &Path) -> Option<String> {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
+    lines.find(|line| line.level == "error" || line.level == "fatal").map(|line| line.msg)
 }
 
 /// What docker makes of a runtime's words.

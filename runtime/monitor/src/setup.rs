@@ -136,6 +136,11 @@ impl Setup {
         self.runtime.start()
     }
 
+    /// Who makes further processes.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     pub(crate) fn pause(&self) -> Result<(), Error> {
         self.runtime.pause()
     }
@@ -153,6 +158,8 @@ impl Setup {
     /// Takes back what a start has made, but for the container's files.
     pub(crate) fn clean_up(&mut self, record: &Record) {
         self.delete();
+        // Before anybody deletes what is in it: it is another container's.
+        let _ = unmount(self.runtime.bundle().join(bundle::SHARED_MEMORY), UnmountFlags::DETACH);
         let (root, run) = &self.places;
         self.network.take_down(&Places { root, run });
         host_mounts::release(&self.places(), &record.id, record);
@@ -171,6 +178,11 @@ impl Setup {
     pub(crate) fn rename(&mut self, name: &str) -> Result<(), Error> {
         let (root, run) = &self.places;
         self.network.rename(&Places { root, run }, name)
+    }
+
+    /// The root folder and the run folder of everything.
+    pub(crate) fn folders(&self) -> (&Path, &Path) {
+        (&self.places.0, &self.places.1)
     }
 
     fn places(&self) -> Places<'_> {

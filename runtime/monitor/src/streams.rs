@@ -32,6 +32,8 @@ pub(crate) struct Streams {
     input: VecDeque<u8>,
     /// No more input comes after what is kept.
     input_ends: bool,
+    /// What a terminal that is still to come is told first.
+    size: Option<(u16, u16)>,
 }
 
 /// Waits for the terminal that the runtime makes.
@@ -60,6 +62,15 @@ impl Streams {
     pub(crate) fn terminal(terminal: OwnedFd) -> Result<Self, Error> {
         set_nonblocking(&terminal)?;
         Ok(Self { terminal: Some(terminal.into()), ..Self::default() })
+    }
+
+    /// Of a process that will have a terminal of this size.
+    pub(crate) fn of_size(size: Option<(u16, u16)>) -> Self {
+        Self { size, ..Self::default() }
+    }
+
+    pub(crate) fn size(&self) -> Option<(u16, u16)> {
+        self.size
     }
 
     /// What there is to read from.

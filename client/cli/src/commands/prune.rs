@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead};
 
+use cove_container::events::Event;
 use cove_engine::{LabelFilter, PruneFilter, Pruned};
 use time::OffsetDateTime;
 
@@ -23,7 +24,9 @@ pub fn run(context: &Context, arguments: &Prune) -> Result<(), Error> {
     if !arguments.force && !confirmed(context, what)? {
         return Ok(());
     }
-    tell(context, &context.store()?.prune(&filter)?)
+    let pruned = context.store()?.prune(&filter)?;
+    context.tell(&Event::of_prune("image", pruned.bytes));
+    tell(context, &pruned)
 }
 
 /// `cove system prune`: also what broken pulls have left.
@@ -45,6 +48,7 @@ pub fn run_system(context: &Context, arguments: &SystemPrune) -> Result<(), Erro
     containers.tell(context)?;
     let store = context.store()?;
     let mut pruned = store.prune(&filter)?;
+    context.tell(&Event::of_prune("image", pruned.bytes));
     pruned.bytes += containers.bytes;
     pruned.bytes += store.prune_partial()?;
     tell(context, &pruned)

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use cove_container::check::Kernel;
-use cove_container::config::NetworkMode;
+use cove_container::config::{MountKind, NetworkMode};
 use cove_container::events::Event;
 use cove_container::spec::refuse_limits;
 use cove_container::{Container, ContainerId, Record, RootFolder, Volumes};
@@ -65,6 +65,9 @@ pub fn create(
         host_config,
         endpoints: requested.endpoints,
     };
+    let mut created = record.mounts.clone();
+    // Those of other containers are there already.
+    created.retain(|mount| mount.kind == MountKind::Volume && record.host_config.volumes_from.is_empty());
     let container = context.containers().create(record)?;
     drop((hold, resolved.holds));
     let record = container.record()?;
@@ -73,6 +76,9 @@ pub fn create(
         let _ = context.containers().remove(&container);
         let _ = volumes.remove_anonymous(&record, &context.containers());
         return Err(error.into());
+    }
+    for volume in &created {
+        context.tell(&Event::of_volume("create", &volume.name, &volume.driver));
     }
     context.tell(&Event::of_container(&record, "create", &[]));
     if let Some(id_file) = id_file {

@@ -6,7 +6,7 @@ use std::path::Path;
 use cove_container::config::{
     Config, EndpointSettings, HostConfig, MountPoint, NetworkMode, NetworkSettings, PortBinding, PortMap,
 };
-use cove_container::{Container, Record, State, Status};
+use cove_container::{Container, Health, Record, State, Status};
 use cove_network::{Endpoint, Networks};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -18,6 +18,9 @@ use crate::error::Error;
 
 /// Go's zero time: it never was.
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// What our own runtime is called, where docker writes `runc`.
+const OUR_RUNTIME: &str = "cove-runtime";
 
 /// Docker's description of a container, its fields in docker's order.
 #[derive(Debug, Serialize)]
@@ -68,6 +71,8 @@ struct DescribedState {
     error: String,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health>,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,7 +135,7 @@ pub fn described(context: &Context, container: &Container, sizes: bool) -> Resul
         mount_label: "",
         process_label: "",
         app_armor_profile: String::new(),
-        exec_ids: None,
+        exec_ids: Some(container.execs()).filter(|execs| state.status.is_running() && !execs.is_empty()),
         graph_driver: GraphDriver {
             data: Folders {
                 lower_dir: lower.join(":"),
@@ -144,9 +149,15 @@ pub fn described(context: &Context, container: &Container, sizes: bool) -> Resul
         size_root_fs,
         mounts: record.mounts,
         config: record.config,
-        host_config: HostConfig { links, ..record.host_config },
+        host_config: host_config(HostConfig { links, ..record.host_config }),
         network_settings,
     })
+}
+
+/// Which runtime it is made with is said also where none was asked for.
+fn host_config(own: HostConfig) -> HostConfig {
+    let runtime = if own.runtime.is_empty() { OUR_RUNTIME.to_owned() } else { own.runtime.clone() };
+    HostConfig { runtime, ..own }
 }
 
 fn describe_state(state: &State) -> DescribedState {
@@ -164,6 +175,7 @@ fn describe_state(state: &State) -> DescribedState {
         error: state.error.clone(),
         started_at: moment(state.started_at),
         finished_at: moment(state.finished_at),
+        health: state.health.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 use cove_container::check::CheckError;
 use cove_container::config::NetworkMode;
 use cove_container::links::{self, Link};
-use cove_container::{Container, Record};
+use cove_container::Record;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -64,13 +64,4 @@ pub fn remove(context: &Context, name: &str) -> Result<(), Error> {
     record.host_config.links.retain(|link| !goes.contains(link));
     container.write_record(&record)?;
     super::ask(&container, &cove_container::protocol::Message::Reload).map(drop)
-}
-
-/// The environment that links have given a container that runs.
-pub fn environment(container: &Container, record: &Record) -> Vec<String> {
-    if record.host_config.links.is_empty() {
-        return Vec::new();
-    }
-    let text = std::fs::read(container.run_folder().join("links.json")).unwrap_or_default();
-    serde_json::from_slice(&text).unwrap_or_default()
 }

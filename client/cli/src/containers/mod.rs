@@ -13,6 +13,6 @@ pub use create::create;
 pub use described::{Described, described, disk_usage};
 pub use detach_keys::DetachKeys;
 pub use files::{Access, Files, made, snapshot_options};
-pub use links::{environment as link_environment, remove as remove_link};
-pub use monitor::{Called, ask, connect, is_ours, put_right, runtime_of, start};
+pub use links::remove as remove_link;
+pub use monitor::{Called, ask, connect, put_right, runtime_of, start};
 pub use session::{Outcome, Session};

@@ -111,7 +111,7 @@ impl Session {
                 }
             }
             outgoing.flush();
-            match if heard { hear(connection, &mut buffer)? } else { Heard::Nothing } {
+            match if heard { hear(connection, self.sig_proxy, &mut buffer)? } else { Heard::Nothing } {
                 Heard::Nothing => {}
                 Heard::Started => {
                     on_start();
@@ -193,7 +193,7 @@ enum Heard {
     Over(Outcome),
 }
 
-fn hear(connection: &Connection, buffer: &mut [u8]) -> Result<Heard, Error> {
+fn hear(connection: &Connection, passes_on: bool, buffer: &mut [u8]) -> Result<Heard, Error> {
     let message = match connection.try_receive(buffer) {
         Ok(Some(message)) => message,
         Ok(None) => return Ok(Heard::Over(Outcome::Lost)),
@@ -207,7 +207,7 @@ fn hear(connection: &Connection, buffer: &mut [u8]) -> Result<Heard, Error> {
         Message::Ended(ended) => return Ok(Heard::Over(Outcome::Ended(ended.code))),
         Message::Started => return Ok(Heard::Started),
         // The container has gone before our signal.
-        Message::Refused(refusal) if refusal.code == 1 => Ok(()),
+        Message::Refused(refusal) if refusal.code == 1 && passes_on => Ok(()),
         Message::Refused(refusal) => {
             return Ok(Heard::Over(Outcome::Refused { text: refusal.text, code: refusal.code }));
         }

@@ -5,6 +5,7 @@
 mod devices;
 mod document;
 mod error;
+mod exec;
 mod identity;
 mod mounts;
 mod process;
@@ -18,6 +19,7 @@ use serde_json::value::RawValue;
 
 pub use document::{Capabilities, Linux, Process, Rlimit, Spec};
 pub use error::SpecError;
+pub use exec::{Further, further_process};
 pub use identity::{Identity, identity};
 pub use process::{DEFAULT_PATH, environment};
 pub use resources::refuse_limits;

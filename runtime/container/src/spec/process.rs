@@ -77,7 +77,7 @@ fn capabilities(uid: u32, granted: &[String]) -> Capabilities {
     Capabilities { bounding: granted.to_vec(), effective: active.clone(), permitted: active }
 }
 
-fn rlimit(ulimit: &crate::config::Ulimit) -> Rlimit {
+pub(super) fn rlimit(ulimit: &crate::config::Ulimit) -> Rlimit {
     // -1, no limit, is the largest number to the kernel.
     Rlimit {
         kind: format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase()),

@@ -2,7 +2,9 @@
 //!
 //! [`turn`] waits for what happens, [`requests`] does what clients ask for.
 
+mod execs;
 mod requests;
+mod told;
 mod turn;
 
 use std::path::Path;
@@ -17,8 +19,10 @@ use cove_launcher::Signals;
 use rustix::process::{Pid, Signal};
 use time::OffsetDateTime;
 
+use self::execs::Execs;
 use crate::Error;
 use crate::clients::{Awaited, Client};
+use crate::health::Checks;
 use crate::listener::Listener;
 use crate::network::Places;
 use crate::restart::Restarts;
@@ -43,6 +47,9 @@ pub(crate) struct Monitor {
     setup: Setup,
     phase: Phase,
     restarts: Restarts,
+    execs: Execs,
+    /// Health checks, if there are some, from the start on.
+    checks: Option<Checks>,
     /// No restart after the next end: somebody has ended it.
     ends_for_good: bool,
     buffer: Vec<u8>,
@@ -96,6 +103,8 @@ impl Monitor {
             setup,
             phase: Phase::Over,
             restarts: Restarts::default(),
+            execs: Execs::default(),
+            checks: None,
             ends_for_good: false,
             buffer: vec![0; MAX_CONTENT + 1],
         })
@@ -134,7 +143,19 @@ impl Monitor {
 
     fn start(&mut self) -> Result<(), Error> {
         let size = self.clients.iter().find_map(|client| client.attached?.size);
-        let started = self.setup.start(&self.container, &self.record, size)?;
+        let _ = std::fs::remove_dir_all(self.container.exec_folder(""));
+        let started = match self.setup.start(&self.container, &self.record, size) {
+            Ok(started) => started,
+            Err(error) => {
+                // What it was to run comes after its network.
+                if matches!(error, Error::Runtime { .. }) {
+                    self.tell_network("connect");
+                    self.tell_network("disconnect");
+                }
+                return Err(error);
+            }
+        };
+        self.begin_checks();
         self.state = State {
             status: Status::Running,
             pid: Some(started.pid.as_raw_nonzero().get()),
@@ -153,6 +174,8 @@ impl Monitor {
             return Err(error);
         }
         self.phase = Phase::Running(Running { started, since: Instant::now(), kill_at: None });
+        self.tell_network("connect");
+        self.tell_volumes("mount");
         self.tell("start", &[]);
         Ok(())
     }
@@ -177,9 +200,14 @@ impl Monitor {
 
     fn child_ended(&mut self, pid: Pid, code: i32) {
         self.setup.network().process_ended(pid);
+        let is_first = matches!(&self.phase, Phase::Running(running) if running.started.pid == pid);
+        if !is_first && self.execs.child_ended(pid, code) {
+            return;
+        }
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Running(running) if running.started.pid == pid => {
                 // Before its cgroup goes.
+                self.stop_checks();
                 let parent = &self.record.host_config.cgroup_parent;
                 let oom_killed = oom_kills(parent, self.container.id().as_str()) > 0;
                 // Ends whatever it has left behind, so that its pipes come to their end.
@@ -214,6 +242,8 @@ impl Monitor {
             self.tell("oom", &[]);
         }
         self.tell("die", &[("exitCode", &code.to_string())]);
+        self.tell_network("disconnect");
+        self.tell_volumes("unmount");
         let delay = if self.ends_for_good {
             None
         } else {
@@ -263,9 +293,11 @@ impl Monitor {
             let containers = Containers::new(root, run);
             if lock.is_ok() && containers.forget(&self.container).is_ok() {
                 is_forgotten = true;
-                self.tell("destroy", &[]);
                 // As `rm -v`: what cannot be removed is for `volume prune`.
-                let _ = Volumes::new(root).remove_anonymous(&self.record, &containers);
+                let volumes = Volumes::new(root);
+                let _ = volumes.remove_anonymous(&self.record, &containers);
+                self.events.tell_gone_volumes(&self.record, &volumes);
+                self.tell("destroy", &[]);
             }
         }
         // A run in the foreground that goes with its end is let go first: nobody has asked for anything but its end.

@@ -17,6 +17,10 @@ impl Monitor {
         loop {
             let takes_input = self.streams().is_none_or(|streams| streams.takes_input());
             let Some(client) = self.clients.get_mut(index).filter(|client| !client.is_gone()) else { break };
+            // The rest is for its process.
+            if client.exec.is_some() {
+                break;
+            }
             if !takes_input && client.attached.is_some_and(|attached| attached.stdin) {
                 break;
             }
@@ -38,6 +42,10 @@ impl Monitor {
                 }
                 return;
             }
+            Message::Exec(exec) => {
+                self.clients[index].exec = Some(exec);
+                return;
+            }
             Message::Input(bytes) => {
                 if let Some(streams) = self.streams() {
                     streams.input(bytes);
@@ -56,6 +64,7 @@ impl Monitor {
                 if let Some(streams) = self.streams() {
                     streams.resize(rows, columns);
                 }
+                self.tell("resize", &[("height", &rows.to_string()), ("width", &columns.to_string())]);
                 return;
             }
             Message::Wait => {
@@ -166,8 +175,18 @@ impl Monitor {
             }
             (true, true) => return Err(Error::Paused(format!("Container {id} is already paused"))),
             (false, false) => return Err(Error::Paused(format!("Container {id} is not paused"))),
-            (true, false) => self.setup.pause()?,
-            (false, true) => self.setup.resume()?,
+            (true, false) => {
+                // What stands still cannot be killed at once.
+                self.stop_checks();
+                if let Err(error) = self.setup.pause() {
+                    self.resume_checks();
+                    return Err(error);
+                }
+            }
+            (false, true) => {
+                self.setup.resume()?;
+                self.resume_checks();
+            }
         }
         self.tell(if pause { "pause" } else { "unpause" }, &[]);
         self.state.status = if pause { Status::Paused } else { Status::Running };

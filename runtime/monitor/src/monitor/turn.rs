@@ -8,9 +8,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions};
 
+use super::execs::Ready;
 use super::{Monitor, Phase};
 use crate::Error;
 use crate::clients::Client;
+use crate::health::Checks;
 use crate::streams::Streams;
 
 /// What can be ready.
@@ -23,6 +25,7 @@ enum Source {
     Input,
     Questions,
     Port(usize),
+    Exec(usize, Ready),
 }
 
 impl Monitor {
@@ -39,6 +42,7 @@ impl Monitor {
                 Source::Output(stream) => self.output(stream),
                 Source::Questions => self.answer(),
                 Source::Port(index) => self.setup.network().begin_to_pass_on(index),
+                Source::Exec(index, ready) => self.exec_ready(index, ready),
                 Source::Input => {
                     if let Some(streams) = self.streams() {
                         streams.write_input();
@@ -46,11 +50,13 @@ impl Monitor {
                 }
             }
         }
+        self.begin_execs();
         self.forget_the_gone();
         self.deadlines()?;
+        self.end_execs();
         if let Phase::Draining { streams, until, .. } = &self.phase {
             let late = Instant::now() >= *until;
-            if (streams.is_drained() || late) && !self.clients.iter().any(Client::holds_up) {
+            if ((streams.is_drained() && self.execs.is_empty()) || late) && !self.clients.iter().any(Client::holds_up) {
                 self.ended();
             }
         }
@@ -98,6 +104,10 @@ impl Monitor {
             sources.push(Source::Port(index));
             files.push(PollFd::from_borrowed_fd(file, PollFlags::IN));
         }
+        for (index, ready, file) in self.execs.sources() {
+            sources.push(Source::Exec(index, ready));
+            files.push(file);
+        }
         let timeout = self.next_deadline().map(|deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
             Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
@@ -118,7 +128,8 @@ impl Monitor {
             Phase::Over => None,
         };
         let questions = self.setup.network_ref().questions().and_then(|(_, deadline)| deadline);
-        own.into_iter().chain(questions).min()
+        let checks = self.checks.as_ref().and_then(Checks::deadline);
+        own.into_iter().chain(questions).chain(self.execs.deadline()).chain(checks).min()
     }
 
     fn answer(&mut self) {
@@ -132,6 +143,7 @@ impl Monitor {
         if self.setup.network_ref().questions().and_then(|(_, deadline)| deadline).is_some_and(|at| at <= now) {
             self.answer();
         }
+        self.check_health(now);
         match &mut self.phase {
             Phase::Running(running) if running.kill_at.is_some_and(|at| at <= now) => {
                 running.kill_at = None;

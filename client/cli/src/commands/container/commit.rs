@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cove_container::events::Event;
 use cove_container::protocol::Message;
 use cove_container::{Container, Record, Status, config};
 use cove_engine::{CommitRequest, Image, apply_changes, user_namespace};
@@ -33,7 +34,10 @@ pub fn run(context: &Context, arguments: &Commit) -> Result<(), Error> {
     if arguments.pause && !can_pause && container.state()?.0.status == Status::Running {
         context.printer.note("WARNING: the container runs on while it is committed: an ordinary user cannot pause it");
     }
-    let paused = if arguments.pause && can_pause { Paused::begin(&container)? } else { None };
+    let pauses = arguments.pause && can_pause;
+    // One that pauses waits for another: that would let the container go on in the middle of this one.
+    let one_by_one = if pauses { Some(container.lock_commit()?) } else { None };
+    let paused = if pauses { Paused::begin(&container)? } else { None };
     let image = store.commit(CommitRequest {
         parent: &parent,
         upper: &container.changes(),
@@ -46,7 +50,18 @@ pub fn run(context: &Context, arguments: &Commit) -> Result<(), Error> {
         created: None,
         reference: reference.as_ref(),
     });
+    if let Ok(image) = &image {
+        let id = image.id().to_string();
+        let name = reference.as_ref().map_or_else(String::new, Reference::familiar);
+        if !name.is_empty() {
+            context.tell(&Event::of_image("tag", &id, &name));
+        }
+        let comment = arguments.message.as_deref().unwrap_or_default();
+        let more = [("comment", comment), ("imageID", &id), ("imageRef", &name)];
+        context.tell(&Event::of_container(&record, "commit", &more));
+    }
     drop(paused);
+    drop(one_by_one);
     Ok(context.printer.line(image?.id().to_string())?)
 }
 

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use cove_container::Record;
+use cove_container::events::Event;
 use cove_container::spec::identity;
 use cove_engine::SnapshotError;
 use cove_engine::copy::{CopyError, IntoOptions, PathStat, archive_in, archive_out, archive_out_as, glob, stat};
@@ -49,7 +50,9 @@ fn split(text: &str) -> Option<(&str, &str)> {
 
 fn out(context: &Context, arguments: &Copy, name: &str, path: &Path) -> Result<(), Error> {
     let container = super::find(context, name)?;
-    let files = Files::open(context, &container, &container.record()?, Access::Copy)?;
+    let record = container.record()?;
+    let files = Files::open(context, &container, &record, Access::Copy)?;
+    context.tell(&Event::of_container(&record, "archive-path", &[]));
     let inside = |error| in_container(error, name);
     let (root, follow) = (files.root(), arguments.follow_link);
     let found = match stat(root, path) {
@@ -144,6 +147,7 @@ fn into(context: &Context, arguments: &Copy, name: &str, path: &Path) -> Result<
             tar.bytes
         }
     };
+    context.tell(&Event::of_container(&record, "extract-to-dir", &[]));
     tell(context, arguments, size, &format!("{name}:{}", there.display()));
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use cove_container::events::Event;
+
 use crate::arguments::Export;
 use crate::commands::save::into_file;
 use crate::containers::{Access, Files};
@@ -14,8 +16,10 @@ pub fn run(context: &Context, arguments: &Export) -> Result<(), Error> {
         return Err(Error::Options("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
     }
     let container = super::find(context, &arguments.container)?;
-    let files = Files::open(context, &container, &container.record()?, Access::Read)?;
+    let record = container.record()?;
+    let files = Files::open(context, &container, &record, Access::Read)?;
     let store = context.store()?;
+    context.tell(&Event::of_container(&record, "export", &[]));
     match &arguments.output {
         Some(path) => into_file(path, |out| Ok(store.export(files.root(), out)?)),
         None => {

@@ -9,8 +9,18 @@ use crate::error::Error;
 
 /// Sends containers a signal.
 pub fn run(context: &Context, arguments: &Kill) -> Result<(), Error> {
-    let signal = signal(arguments.signal.as_deref().unwrap_or("KILL"))?;
+    let text = arguments.signal.as_deref().unwrap_or("KILL");
+    let signal = match (signal(text), text.parse::<u32>()) {
+        (Ok(signal), _) => Ok(signal),
+        // Docker's client lets numbers through; its daemon tells them for each container.
+        (Err(_), Ok(number @ 1..)) => Err(number),
+        (Err(error), _) => return Err(error),
+    };
     super::each(context, &arguments.containers, |name, container| {
+        let signal = signal.map_err(|number| {
+            let text = format!("Cannot kill container: {name}: The linux daemon does not support signal {number}");
+            Error::Refused(text)
+        })?;
         let not_running =
             || Error::Refused(format!("cannot kill container: {name}: container {} is not running", container.id()));
         match ask(container, &Message::Signal(signal)) {

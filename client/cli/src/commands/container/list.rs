@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use cove_container::config::NetworkMode;
-use cove_container::{Container, Record, State, Status};
+use cove_container::{Container, HealthStatus, Record, State, Status};
 use cove_network::{Binding, Endpoint, Networks};
 use time::OffsetDateTime;
 
@@ -181,7 +181,11 @@ fn status(state: &State, now: OffsetDateTime) -> String {
     let ended = || state.finished_at.map_or_else(String::new, |ended| format!(" {}", ago(Some(ended), now)));
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", up()),
+        Status::Running => match state.health.as_ref().map(|health| health.status) {
+            None => format!("Up {}", up()),
+            Some(HealthStatus::Starting) => format!("Up {} (health: starting)", up()),
+            Some(health) => format!("Up {} ({})", up(), health.as_str()),
+        },
         Status::Paused => format!("Up {} (Paused)", up()),
         Status::Restarting => format!("Restarting ({}){}", state.exit_code, ended()),
         Status::Exited => format!("Exited ({}){}", state.exit_code, ended()),
@@ -232,6 +236,10 @@ impl<'a> Choice<'a> {
                 }
                 "since" => choice.since = choice.since.max(Some(created()?)),
                 "exited" => drop(filter.number()?),
+                "health" if !HEALTH.contains(&filter.value.to_ascii_lowercase().as_str()) => {
+                    let text = format!("Unrecognised filter value for health: {}", filter.value);
+                    return Err(Error::Refused(text));
+                }
                 "status" if !STATES.contains(&filter.value.as_str()) => {
                     let bad =
                         FilterError::Unknown { name: format!("status={}", filter.value), known: STATES.join(", ") };
@@ -266,6 +274,8 @@ impl<'a> Choice<'a> {
     }
 }
 
+const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
+
 const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 
 impl Listed {
@@ -281,6 +291,10 @@ impl Listed {
             "label" => {
                 let (name, wanted) = label(value);
                 config.labels.get(&name).is_some_and(|found| wanted.is_none_or(|wanted| wanted == *found))
+            }
+            "health" => {
+                let own = self.state.health.as_ref().map_or("none", |health| health.status.as_str());
+                own.eq_ignore_ascii_case(value)
             }
             "status" => self.state.status.as_str() == value,
             "exited" => self.state.status == Status::Exited && value.parse() == Ok(self.state.exit_code),

@@ -1,5 +1,6 @@
 //! `cove container prune`
 
+use cove_container::events::Event;
 use cove_container::{Container, Record, Status};
 use time::OffsetDateTime;
 
@@ -67,6 +68,7 @@ pub fn prune(context: &Context, conditions: &PruneConditions) -> Result<Pruned, 
             }
         }
     }
+    context.tell(&Event::of_prune("container", pruned.bytes));
     Ok(pruned)
 }
 

@@ -62,8 +62,9 @@ pub(super) fn remove(context: &Context, container: &Container, options: Options)
                 containers.remove(container)?;
                 drop(lock);
                 let Ok(record) = record else { return Ok(()) };
+                let gone = let_go(context, &record, options);
                 context.tell(&Event::of_container(&record, "destroy", &[]));
-                return let_go(context, &record, options);
+                return gone;
             }
             Status::Running | Status::Paused | Status::Restarting if !options.force => {
                 return Err(Error::InUse { name: container.id().to_string(), status });
@@ -87,7 +88,10 @@ fn let_go(context: &Context, record: &Record, options: Options) -> Result<(), Er
     // What was mounted to be filled, for a container that never ran.
     let _ = Volumes::new(&places.root).release(&record.id, &record.mounts, &context.containers());
     if options.volumes {
-        Volumes::new(&places.root).remove_anonymous(record, &context.containers())?;
+        let volumes = Volumes::new(&places.root);
+        let removed = volumes.remove_anonymous(record, &context.containers());
+        context.events().tell_gone_volumes(record, &volumes);
+        removed?;
     }
     if !places.has_image(&record.image) {
         context.store()?.sweep_now()?;

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use cove_container::events::Event;
 use cove_container::{Container, Status};
 
 use crate::arguments::Top;
@@ -32,6 +33,7 @@ pub fn run(context: &Context, arguments: &Top) -> Result<(), Error> {
         Err(_) => ps(options, None)?.map_err(|said| Error::Refused(format!("ps: {said}")))?,
     };
     let lines = processes(&text, &pids).map_err(|text| Error::Refused(text.to_owned()))?;
+    context.tell(&Event::of_container(&container.record()?, "top", &[]));
     Ok(context.printer.text(&table(&lines))?)
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use cove_container::Volume;
+use cove_container::events::Event;
 use cove_container::volumes::{self, Wanted};
 use serde::Serialize;
 
@@ -44,6 +45,7 @@ fn create(context: &Context, arguments: &CreateVolume) -> Result<(), Error> {
         options: pairs(&arguments.opt),
     };
     let volume = context.volumes().create(wanted)?;
+    context.tell(&Event::of_volume("create", volume.name(), &volume.record().driver));
     Ok(context.printer.line(volume.name())?)
 }
 
@@ -114,9 +116,13 @@ fn remove(context: &Context, arguments: &RemoveVolumes) -> Result<(), Error> {
     let (volumes, containers) = (context.volumes(), context.containers());
     let mut failures = Vec::new();
     for name in &arguments.volumes {
-        let removed = volumes.find(name).and_then(|volume| volumes.remove(&volume, &containers));
+        let removed = volumes.find(name).and_then(|volume| {
+            volumes.remove(&volume, &containers)?;
+            context.tell(&Event::of_volume("destroy", volume.name(), &volume.record().driver));
+            Ok(())
+        });
         match removed {
-            Ok(_) => context.printer.line(name)?,
+            Ok(()) => context.printer.line(name)?,
             // What `-f` is to remove may be gone already.
             Err(volumes::Error::NoSuchVolume(_)) if arguments.force => context.printer.line(name)?,
             Err(error) => failures.push(Error::from(error)),

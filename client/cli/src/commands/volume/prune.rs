@@ -1,5 +1,6 @@
 //! `cove volume prune`
 
+use cove_container::events::Event;
 use cove_container::volumes::{self, usage};
 
 use super::list::{has_label, natural};
@@ -47,6 +48,7 @@ pub fn run(context: &Context, arguments: &PruneVolumes) -> Result<(), Error> {
     for volume in &found {
         match kept.remove(volume, &containers) {
             Ok(freed) => {
+                context.tell(&Event::of_volume("destroy", volume.name(), &volume.record().driver));
                 if std::mem::take(&mut is_first) {
                     context.printer.line("Deleted Volumes:")?;
                 }
@@ -61,6 +63,7 @@ pub fn run(context: &Context, arguments: &PruneVolumes) -> Result<(), Error> {
     if !is_first {
         context.printer.line("")?;
     }
+    context.tell(&Event::of_prune("volume", bytes));
     context.printer.line(format!("Total reclaimed space: {}", human_size(bytes)))?;
     super::told(context, &failures)
 }
