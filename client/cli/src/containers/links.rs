@@ -1,9 +1,9 @@
 //! `--link`: from names to containers and back.
 
+use cove_container::Record;
 use cove_container::check::CheckError;
 use cove_container::config::NetworkMode;
 use cove_container::links::{self, Link};
-use cove_container::Record;
 
 use crate::context::Context;
 use crate::error::Error;
