@@ -16,7 +16,7 @@ use crate::error::Error;
 /// this process does it. To be called before any thread is started. `starts`: the command starts containers, which need a
 /// namespace that outlives it.
 pub fn enter(context: &Context, starts: bool) -> Result<Option<u8>, Error> {
-    let run = context.places().run;
+    let places = context.places();
     let holder = containers::runtime_of("")?;
     let prepare = |command: &mut Command| {
         let (server, inner) = AgentServer::new()?;
@@ -34,7 +34,7 @@ pub fn enter(context: &Context, starts: bool) -> Result<Option<u8>, Error> {
             tracing::debug!(%error, "the agent for credential helpers has ended");
         }
     };
-    Ok(enter_if_needed(&Wanted { run: &run, holder, make: starts }, prepare, serve)?.map(status))
+    Ok(enter_if_needed(&Wanted { places: &places, holder, make: starts }, prepare, serve)?.map(status))
 }
 
 /// The status with which this process ends, as a shell sees it.

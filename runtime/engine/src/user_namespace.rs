@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use cove_container::shared::{Shared, SharedPlace};
@@ -24,7 +24,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithRawSiginfo;
 
-use crate::Error;
+use crate::{Error, Places};
 
 /// Tells a process which of the three it is. Not for users.
 const VARIABLE: &str = "COVE_USER_NAMESPACE";
@@ -96,8 +96,8 @@ pub fn outer_user() -> u32 {
 /// The namespace that the containers of a user share.
 #[derive(Debug)]
 pub struct Wanted<'a> {
-    /// The run folder of the user's store.
-    pub run: &'a Path,
+    /// Where the user's store lies.
+    pub places: &'a Places,
     /// `cove-runtime`, which holds it.
     pub holder: PathBuf,
     /// Whether one that nobody holds is to be made.
@@ -188,12 +188,13 @@ fn stay_outside<S: Send + 'static>(
 /// Connects to the holder of the namespace that the user's containers share; with none there, one is started if that is
 /// wanted.
 fn shared(wanted: &Wanted<'_>) -> Result<Option<Shared>, Error> {
-    let place = SharedPlace::of(wanted.run);
+    let run = &wanted.places.run;
+    let place = SharedPlace::of(run);
     let unusable = |error: cove_container::Error| failed(error, BROKEN);
-    if !wanted.make && !wanted.run.join("namespaces").is_dir() {
+    if !wanted.make && !run.join("namespaces").is_dir() {
         return Ok(None);
     }
-    crate::Places { root: wanted.run.to_owned(), run: wanted.run.to_owned() }.make_run()?;
+    wanted.places.make_run()?;
     place.make().map_err(unusable)?;
     let _lock = place.lock().map_err(unusable)?;
     if let Some(shared) = place.connect().map_err(unusable)? {
@@ -207,7 +208,7 @@ fn shared(wanted: &Wanted<'_>) -> Result<Option<Shared>, Error> {
     let holder = &wanted.holder;
     let listener = place.listen().map_err(unusable)?;
     let mut command = Command::new(holder);
-    command.arg("namespaces").arg(wanted.run).stdin(Stdio::from(listener)).stdout(Stdio::null());
+    command.arg("namespaces").arg(run).stdin(Stdio::from(listener)).stdout(Stdio::null());
     if let Err(error) = fs_err::metadata(holder) {
         return Err(failed(error, "put `cove-runtime` beside `cove`, or say with `COVE_RUNTIME` where it is"));
     }
