@@ -22,13 +22,15 @@ pub enum Clients {
 /// A line of a script.
 ///
 /// `name = words…  << input  ## reason`. The name stands for the id that is printed, as `@name`, in lines below; `$` before the
-/// words runs another program than docker or `cove`; `F/` is a folder that each side has of its own. Behind `##` stands why the
+/// words runs another program than docker or `cove`; `%`: lines come in any order;
+/// `F/` is a folder that each side has of its own. Behind `##` stands why the
 /// output differs from docker's, behind `#20` why it differs from that of a client before 28, behind `#28` from that of a newer.
 #[derive(Debug, Clone)]
 pub struct Line {
     pub text: String,
     pub words: Vec<String>,
     pub on_host: bool,
+    pub in_any_order: bool,
     pub input: Option<String>,
     pub name: Option<String>,
     pub reason: Option<(Clients, String)>,
@@ -48,6 +50,8 @@ impl Line {
             rest = before;
             format!("{input}\n")
         });
+        let in_any_order = rest.starts_with("% ");
+        rest = rest.strip_prefix("% ").unwrap_or(rest);
         let on_host = rest.starts_with("$ ");
         rest = rest.strip_prefix("$ ").unwrap_or(rest);
         let mut name = None;
@@ -57,7 +61,7 @@ impl Line {
             name = Some(before.to_owned());
             rest = behind;
         }
-        Self { text: text.to_owned(), words: words(rest), on_host, input, name, reason }
+        Self { text: text.to_owned(), words: words(rest), on_host, in_any_order, input, name, reason }
     }
 
     /// Whether a JSON document is compared by its places.

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use cove_container::check::Kernel;
-use cove_container::config::NetworkMode;
+use cove_container::config::{HostConfig, IpcMode, NetworkMode, PidMode};
 use cove_container::events::Event;
 use cove_container::{Container, ContainerId, Record, RootFolder, Volumes};
 use cove_engine::{Found, Image, Store};
@@ -33,8 +33,10 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
             _ => id.short().to_owned(),
         };
     }
+    let mut host_config = requested.host_config;
+    name_others(context, &mut host_config)?;
     let volumes = Volumes::new(&context.places().root);
-    let resolved = volumes.resolve(&config, &requested.host_config, &context.containers())?;
+    let resolved = volumes.resolve(&config, &host_config, &context.containers())?;
     // Until its record is there nobody knows that the image is needed.
     let hold = store.hold()?;
     let image = store.image(found.image.id())?.ok_or_else(|| no_such_image(&found))?;
@@ -49,7 +51,7 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
         root: image.root_layer().map(RootFolder::of).transpose().map_err(Error::Io)?.unwrap_or_default(),
         mounts: resolved.mounts,
         config,
-        host_config: requested.host_config,
+        host_config,
         endpoints: requested.endpoints,
     };
     let container = context.containers().create(record)?;
@@ -65,6 +67,26 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
         id_file.write(&record.id)?;
     }
     Ok((container, record))
+}
+
+/// Another container may get another name: what is shared with it is kept by its id.
+fn name_others(context: &Context, host_config: &mut HostConfig) -> Result<(), Error> {
+    let network = match &mut host_config.network_mode {
+        NetworkMode::Container(name) => Some(name),
+        _ => None,
+    };
+    let ipc = match &mut host_config.ipc_mode {
+        IpcMode::Container(name) => Some(name),
+        _ => None,
+    };
+    let pid = match &mut host_config.pid_mode {
+        PidMode::Container(name) => Some(name),
+        _ => None,
+    };
+    for name in [network, ipc, pid].into_iter().flatten() {
+        *name = context.containers().find(name)?.id().to_string();
+    }
+    Ok(())
 }
 
 /// The image: as it is here, or pulled.

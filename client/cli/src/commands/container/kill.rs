@@ -9,11 +9,18 @@ use crate::error::Error;
 
 /// Sends containers a signal.
 pub fn run(context: &Context, arguments: &Kill) -> Result<(), Error> {
-    let signal = signal(arguments.signal.as_deref().unwrap_or("KILL"))?;
-    super::each(context, &arguments.containers, |name, container| {
+    let text = arguments.signal.as_deref().filter(|text| !text.is_empty()).unwrap_or("KILL");
+    super::each_by(context, &arguments.containers, |name| {
+        let signal = signal(text).map_err(|_| Error::Refused(format!("invalid signal: {text}")))?;
+        let container = super::find(context, name).map_err(|error| match error {
+            Error::Container(error @ cove_container::Error::NoSuchContainer(_)) => {
+                Error::Refused(format!("cannot kill container: {name}: {error}"))
+            }
+            error => error,
+        })?;
         let not_running =
             || Error::Refused(format!("cannot kill container: {name}: container {} is not running", container.id()));
-        match ask(container, &Message::Signal(signal)) {
+        match ask(&container, &Message::Signal(signal)) {
             Ok(true) => Ok(()),
             Ok(false) | Err(Error::Refused(_)) => Err(not_running()),
             Err(error) => Err(error),
