@@ -29,7 +29,10 @@ impl Dockerd {
     /// Starts it with its bridge and its rules, in the network of the calling thread, which should be its own:
     /// [`crate::own_network`].
     pub fn with_bridge() -> Self {
-        Self::start_in(Some(&format!("--net=/proc/{}/task/{}/ns/net", std::process::id(), rustix::thread::gettid())), &[])
+        Self::start_in(
+            Some(&format!("--net=/proc/{}/task/{}/ns/net", std::process::id(), rustix::thread::gettid())),
+            &[],
+        )
     }
 
     /// Starts it with another runtime, which `docker run --runtime NAME` takes.

@@ -101,7 +101,10 @@ impl List {
                 let mut table = Table::new(&[]);
                 let mut titles = fields(&titles.collect())?;
                 // The title of a label is its name.
-                titles.insert(LABELS.into(), Value::Function(Arc::new(|names| Ok(names.first().cloned().unwrap_or(Value::Nil)))));
+                titles.insert(
+                    LABELS.into(),
+                    Value::Function(Arc::new(|names| Ok(names.first().cloned().unwrap_or(Value::Nil)))),
+                );
                 table.text(&template.execute_header(&Value::Map(Arc::new(titles)))?);
                 for row in rows {
                     table.text(&template.execute(&value(row)?)?);

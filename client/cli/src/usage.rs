@@ -56,7 +56,9 @@ pub fn refuse(error: &clap::Error, command: &Command, arguments: &[OsString]) ->
             let value = context(ContextKind::InvalidValue);
             let flag = found.get_arguments().find(|flag| names(flag, &argument));
             match flag {
-                Some(flag) if value.is_empty() && error.kind() != ErrorKind::ValueValidation => needs_argument(flag, arguments),
+                Some(flag) if value.is_empty() && error.kind() != ErrorKind::ValueValidation => {
+                    needs_argument(flag, arguments)
+                }
                 Some(flag) => {
                     format!("invalid argument {value:?} for {:?} flag: {}", spelled(flag), reason(error, flag))
                 }

@@ -55,6 +55,13 @@ pub fn mask_words(text: &str) -> String {
     shown.join("\n").to_lowercase()
 }
 
+/// Words without the last line, which says where to read more: not all clients have it, and they end the line before it
+/// in their own ways.
+pub fn without_advice(words: &str) -> String {
+    let words = words.rsplit_once("\nrun 'cove run --help'").map_or(words, |(before, _)| before);
+    words.trim_end_matches(['.', '\n']).to_owned()
+}
+
 /// The text without what differs from run to run. Where its width differs, columns are as far apart as they need be.
 pub fn mask(text: &str) -> String {
     let mut shown = text.trim_end().replace('\r', "");

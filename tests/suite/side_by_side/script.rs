@@ -66,7 +66,8 @@ impl Line {
 
     /// Whether a JSON document is compared by its places.
     pub fn inspects(&self) -> bool {
-        self.words.iter().any(|word| word == "inspect") && !self.words.iter().any(|word| word.starts_with("-f") || word == "--format")
+        self.words.iter().any(|word| word == "inspect")
+            && !self.words.iter().any(|word| word.starts_with("-f") || word == "--format")
     }
 }
 
@@ -159,7 +160,8 @@ impl Side {
             true => Cmd::new(&words[0]).args(&words[1..]),
             false => self.command.clone().args(&words),
         };
-        let command = line.input.iter().fold(command, |command, input| command.input(input)).limit(Duration::from_secs(60));
+        let command =
+            line.input.iter().fold(command, |command, input| command.input(input)).limit(Duration::from_secs(60));
         let Ok(done) = catch_unwind(AssertUnwindSafe(|| command.run())) else {
             return Outcome { code: None, stdout: "did not end".to_owned(), stderr: String::new() };
         };

@@ -76,7 +76,8 @@ pub fn run(context: &Context, arguments: &DiskUsage) -> Result<(), Error> {
         0 => human_size(0),
         all => format!("{} ({}%)", human_size(idle), idle * 100 / all),
     };
-    let sum = |idle: bool| -> u64 { containers.iter().filter(|found| !idle || !found.runs).map(|found| found.size).sum() };
+    let sum =
+        |idle: bool| -> u64 { containers.iter().filter(|found| !idle || !found.runs).map(|found| found.size).sum() };
     let (volumes, linked, volumes_size, idle_size) = volumes(context)?;
     let running = containers.iter().filter(|found| found.runs).count();
     let rows: Vec<Row> = vec![

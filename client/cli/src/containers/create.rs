@@ -17,11 +17,12 @@ use crate::options::{self, Pull};
 
 /// Makes a container; `detached`: of a `run` in the background.
 pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(Container, Record), Error> {
-    arguments.check_before_image()?;
+    let kernel = Kernel::read();
+    arguments.check_before_image(&kernel)?;
     let id_file = arguments.options.cidfile.as_deref().map(IdFile::reserve).transpose()?;
     let store = context.store()?;
     let found = image(context, &store, arguments)?;
-    let requested = options::request(arguments, detached, &found.image.config().document().config, &Kernel::read())?;
+    let requested = options::request(arguments, detached, &found.image.config().document().config, &kernel)?;
     for warning in &requested.warnings {
         context.printer.note(format!("WARNING: {warning}"));
     }

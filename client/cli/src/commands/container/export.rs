@@ -1,7 +1,7 @@
 //! `cove export`
 
-use std::path::Path;
 use std::io::{self, Write};
+use std::path::Path;
 
 use crate::arguments::Export;
 use crate::commands::save::into_file;

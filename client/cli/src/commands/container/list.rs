@@ -10,12 +10,12 @@ use cove_network::{Endpoint, Networks};
 use time::OffsetDateTime;
 
 use crate::arguments::Ps;
+use crate::commands::volume::list::is_part;
 use crate::containers::{disk_usage, put_right};
 use crate::context::Context;
 use crate::error::Error;
 use crate::filter::{Filter, FilterError};
 use crate::format::{Column, LABELS, List, Row, go_quote, row};
-use crate::commands::volume::list::is_part;
 use crate::listing::label;
 use crate::units::{ago, go_time, human_duration, human_size};
 
@@ -38,14 +38,27 @@ const COLUMNS: &[Column] = &[
 ];
 
 const FILTERS: [&str; 15] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish",
-    "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 
 /// Docker's `--format raw`.
 const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n\
     state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\n\
-    ports: {{- pad .Ports 1 0}}\n";
+    ports: {{- pad .Ports 1 0}}{{println}}";
 
 /// A container as lists see it.
 struct Listed {
@@ -68,9 +81,10 @@ pub fn run(context: &Context, arguments: &Ps) -> Result<(), Error> {
         listed.truncate(last);
     }
     let full = arguments.no_trunc;
-    let wants_size = arguments.size || arguments.format.as_deref().is_some_and(|format| {
-        format.contains(".Size") || format.split("{{").any(|action| action.trim_start().starts_with("json .}}"))
-    });
+    let wants_size = arguments.size
+        || arguments.format.as_deref().is_some_and(|format| {
+            format.contains(".Size") || format.split("{{").any(|action| action.trim_start().starts_with("json .}}"))
+        });
     let sizes = if wants_size { Some(image_sizes(context)?) } else { None };
     let rows: Vec<Row> = listed.iter().map(|found| found.row(now, full, sizes.as_ref())).collect();
     let mut usual = vec![
@@ -166,7 +180,10 @@ impl Listed {
             ("Status", status(&self.state, now)),
         ]);
         // What `{{.Label "name"}}` reads.
-        fields.insert(LABELS.to_owned(), config.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect());
+        fields.insert(
+            LABELS.to_owned(),
+            config.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        );
         fields
     }
 
@@ -249,7 +266,8 @@ fn ports<'a>(exposed: impl Iterator<Item = &'a String>, endpoint: Option<&Endpoi
 
 /// Ports in docker's order: those reached by the same number first, neighbours as one range, then all others.
 fn shown_ports(all: &[(u16, Option<SocketAddr>, String)]) -> String {
-    let (mut ranges, mut mapped): (Vec<(Option<IpAddr>, &str, u16, u16)>, Vec<String>) = Default::default();
+    let mut ranges: Vec<(Option<IpAddr>, &str, u16, u16)> = Vec::new();
+    let mut mapped = Vec::new();
     for (port, host, protocol) in all {
         match host {
             Some(host) if host.port() != *port => mapped.push(format!("{host}->{port}/{protocol}")),

@@ -14,11 +14,12 @@ pub fn run(context: &Context, arguments: &Rename) -> Result<(), Error> {
     if old.is_empty() || new.is_empty() {
         return Err(Error::Options("Error: Neither old nor new names may be empty"));
     }
-    rename(context, arguments).inspect_err(|error| {
-        // Both lines, as docker says it.
-        error.text().into_iter().for_each(|text| context.printer.note(text));
-    })
-    .map_err(|_| Error::Local(format!("Error: failed to rename container named {old}")))
+    rename(context, arguments)
+        .inspect_err(|error| {
+            // Both lines, as docker says it.
+            error.text().into_iter().for_each(|text| context.printer.note(text));
+        })
+        .map_err(|_| Error::Local(format!("Error: failed to rename container named {old}")))
 }
 
 fn rename(context: &Context, arguments: &Rename) -> Result<(), Error> {

@@ -90,9 +90,7 @@ pub(super) fn finished(outcome: Outcome) -> Result<(), Error> {
         Outcome::Ended(0) | Outcome::Detached => Ok(()),
         // Statuses are bytes, here as there.
         Outcome::Ended(code) => Err(Error::Ended { text: String::new(), status: code as u8 }),
-        Outcome::Refused { text, code } => {
-            Err(Error::Ended { text: format!("{DAEMON}{text}"), status: code })
-        }
+        Outcome::Refused { text, code } => Err(Error::Ended { text: format!("{DAEMON}{text}"), status: code }),
         Outcome::Lost => Err(Error::Ended { text: LOST.to_owned(), status: 125 }),
     }
 }
