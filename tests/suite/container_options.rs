@@ -47,6 +47,11 @@ struct Answers {
     is_new: bool,
 }
 
+/// A line of the lists as docker was asked it.
+fn without_reason(line: &str) -> &str {
+    line.split_once("  ## ").map_or(line, |(line, _)| line)
+}
+
 fn is_recording() -> bool {
     std::env::var_os("COVE_RECORD_DOCKER").is_some()
 }
@@ -68,6 +73,7 @@ impl Answers {
 
     /// The answer to a line; `ask` gets it from docker.
     fn get(&mut self, line: &str, world: &World, ask: impl FnOnce() -> Value) -> Value {
+        let line = without_reason(line);
         if self.is_new {
             // Folders of one run are of no use to the next.
             let text = ask().to_string().replace(&format!("{}/", world.files.path().display()), "F/");
@@ -84,7 +90,8 @@ impl Answers {
         static WRITING: Mutex<()> = Mutex::new(());
         if !self.is_new {
             let lines = if self.part == "options" { OPTIONS } else { SPECS };
-            let stale: Vec<&String> = self.kept.keys().filter(|line| !lines.lines().any(|it| it == *line)).collect();
+            let stale: Vec<&String> =
+                self.kept.keys().filter(|line| !lines.lines().any(|it| without_reason(it) == *line)).collect();
             assert!(stale.is_empty(), "docker's answers are recorded to lines that are gone: {stale:?}");
             return;
         }

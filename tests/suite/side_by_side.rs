@@ -120,7 +120,7 @@ fn differences(place: &str, docker: &Value, ours: &Value, known: &mut Places, fo
 }
 
 fn in_order(text: &str) -> String {
-    let mut lines: Vec<&str> = text.lines().collect();
+    let mut lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     lines.sort_unstable();
     lines.join("\n")
 }
