@@ -305,16 +305,14 @@ fn options_come_to_what_docker_makes_of_them() {
         if said(theirs) != said(&ours.stderr) {
             found.push(format!("docker says {theirs}\n    ours says {}", ours.stderr));
         }
-        if docker["status"] == 0 {
-            if ours.succeeded() {
-                let mut ours: Value = serde_json::from_str(&ours.stdout).unwrap();
-                // The name is the id's beginning, which the options do not know.
-                if ours["Config"]["Hostname"] == "" {
-                    ours["Config"]["Hostname"] = docker["Id"].as_str().unwrap()[..12].into();
-                }
-                let ours = plain(ours["Config"].take(), ours["HostConfig"].take(), ours["Networks"].take());
-                differences("", &docker["made"], &ours, &mut found);
+        if docker["status"] == 0 && ours.succeeded() {
+            let mut ours: Value = serde_json::from_str(&ours.stdout).unwrap();
+            // The name is the id's beginning, which the options do not know.
+            if ours["Config"]["Hostname"] == "" {
+                ours["Config"]["Hostname"] = docker["Id"].as_str().unwrap()[..12].into();
             }
+            let ours = plain(ours["Config"].take(), ours["HostConfig"].take(), ours["Networks"].take());
+            differences("", &docker["made"], &ours, &mut found);
         }
         (line.to_owned(), reason, found)
     }));
