@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use crate::{Cmd, Containerd, Process, Scratch};
 
-/// A private docker daemon, with its own containerd, socket and folders. It makes no networks and no rules
-/// unless it is asked to.
+/// A private docker daemon, with its own containerd, socket and folders. It makes no networks and no rules unless asked to.
 ///
 /// It keeps images in docker's own store, not in containerd's: that is what most installed daemons do, and
 /// containerd's way of pulling is tested by `ctr`.
@@ -18,36 +17,47 @@ pub struct Dockerd {
 }
 
 /// No networks and no rules.
-const WITHOUT_NETWORK: [&str; 5] =
-    ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"];
+const WITHOUT_NETWORK: &[&str] =
+    &["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"];
 
 impl Dockerd {
     /// Starts it.
     pub fn start() -> Self {
-        Self::start_with(&WITHOUT_NETWORK)
+        Self::start_with(WITHOUT_NETWORK)
     }
 
-    /// Starts it with docker's bridge and its rules. Call it in a network namespace of your own.
-    pub fn with_network() -> Self {
-        Self::start_with(&[])
+    /// Starts it with its bridge and its rules, in the network of the calling thread, which should be its own:
+    /// [`crate::own_network`].
+    pub fn with_bridge() -> Self {
+        Self::in_own_network(&[])
     }
 
-    /// The same, its bridge having this address and range.
-    pub fn with_bridge(address: &str) -> Self {
-        Self::start_with(&["--bip", address])
+    /// The same, the bridge having this address and range.
+    pub fn with_bridge_at(address: &str) -> Self {
+        Self::in_own_network(&["--bip", address])
+    }
+
+    fn in_own_network(words: &[&str]) -> Self {
+        let network = format!("--net=/proc/{}/task/{}/ns/net", std::process::id(), rustix::thread::gettid());
+        Self::start_in(Some(&network), words)
     }
 
     /// Starts it with another runtime, which `docker run --runtime NAME` takes.
     pub fn with_runtime(name: &str, program: &Path) -> Self {
         let runtime = format!("{name}={}", program.display());
-        Self::start_with(&[&["--add-runtime", runtime.as_str()], &WITHOUT_NETWORK[..]].concat())
+        Self::start_with(&[WITHOUT_NETWORK, &["--add-runtime", &runtime]].concat())
     }
 
     fn start_with(words: &[&str]) -> Self {
+        Self::start_in(None, words)
+    }
+
+    /// Starts it in the network that `nsenter` is told of: processes are children of another thread than the caller's.
+    fn start_in(network: Option<&str>, words: &[&str]) -> Self {
         let containerd = Containerd::start();
         let folder = Scratch::new("dockerd");
         let configuration = folder.write("daemon.json", r#"{ "features": { "containerd-snapshotter": false } }"#);
-        let process = Cmd::new("dockerd")
+        let dockerd = Cmd::new("dockerd")
             .arg("--config-file")
             .arg(configuration)
             .args(["--host", &format!("unix://{}", folder.join("sock").display())])
@@ -60,8 +70,9 @@ impl Dockerd {
             .arg("--containerd")
             .arg(containerd.socket())
             .args(["--default-runtime=runc", "--group=", "--log-level=warn"])
-            .args(words)
-            .start(&folder.join("log"));
+            .args(words);
+        let dockerd = network.into_iter().fold(dockerd, |dockerd, network| dockerd.wrapped("nsenter", &[network]));
+        let process = dockerd.start(&folder.join("log"));
         let mut dockerd = Self { process, _containerd: containerd, folder };
         let info = Cmd::new("docker").args(["--host", &dockerd.host(), "info"]);
         dockerd.process.wait_ready(Duration::from_secs(60), || info.run().succeeded());

@@ -17,7 +17,7 @@ impl CoveEngine {
     /// With an image of busybox, called `box`.
     pub fn new() -> Self {
         let engine = Self { cove: Cove::new(), runtime: None };
-        alone();
+        own_network();
         engine.cove.load(&busybox_image(), "box:latest");
         engine
     }
@@ -25,7 +25,7 @@ impl CoveEngine {
     /// With a Debian image, called `debian`.
     pub fn with_debian() -> Self {
         let engine = Self { cove: Cove::new(), runtime: None };
-        alone();
+        own_network();
         engine.words(["import"]).arg(debian()).arg("debian:latest").limit(Duration::from_secs(300)).ok();
         engine
     }
@@ -123,7 +123,7 @@ impl CoveEngine {
 
 /// Puts this thread, and what it starts, into a network of its own: bridges and rules of the packet filter go with the test.
 #[allow(unsafe_code)]
-fn alone() {
+pub fn own_network() {
     // SAFETY: the network namespace of this thread alone; no descriptor table is split.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("a network namespace");
     Cmd::new("ip").args(["link", "set", "lo", "up"]).ok();

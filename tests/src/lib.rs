@@ -66,7 +66,7 @@ pub use dice::Dice;
 pub use digest::{sha256, sha256_of_file};
 pub use distribution::Distribution;
 pub use dockerd::Dockerd;
-pub use engine::CoveEngine;
+pub use engine::{CoveEngine, own_network};
 pub use exchanger::Exchanger;
 pub use forward::ForwardProxy;
 pub use image::{Artifact, Image, Index, Noise};

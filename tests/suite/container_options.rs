@@ -1,6 +1,9 @@
 //! The options of `run` and `create` beside docker's: what they come to (`Config`, `HostConfig`, the networks), what is said
 //! about wrong ones, and the `config.json` that a runtime gets.
 //!
+//! Docker's answers are recorded in `container_options/docker.json`, with the versions that gave them: messages and what is sent
+//! are its client's, and a distribution's is older. `COVE_RECORD_DOCKER=1` asks docker anew, with a client of 28 in `PATH`.
+//!
 //! A line of the lists is a command line; behind `##` stands why ours differs from docker's. A line with such a reason must
 //! differ, so that no reason outlives its cause.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
@@ -8,10 +11,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Mutex;
 
 use cove_tests::clients::Cove;
 use cove_tests::{Cmd, Dockerd, Finished, Scratch, runc_program, runtime_program};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const OPTIONS: &str = include_str!("container_options/options.txt");
 const SPECS: &str = include_str!("container_options/specs.txt");
@@ -29,14 +33,97 @@ const FULL: [&str; 9] = [
     "HEALTHCHECK --interval=5s CMD check",
 ];
 
-/// A docker daemon with the images `plain`, which says nothing, and `full`, and files that options name.
+/// Files that options name, and docker's answers: recorded ones, or those of a daemon with the images `plain`, which says
+/// nothing, and `full`.
 struct World {
-    dockerd: Dockerd,
+    dockerd: Option<Dockerd>,
     files: Scratch,
 }
 
+/// Where docker's answers are kept: `part` is a table of the file.
+struct Answers {
+    part: &'static str,
+    kept: Map<String, Value>,
+    is_new: bool,
+}
+
+/// A line of the lists as docker was asked it.
+fn without_reason(line: &str) -> &str {
+    line.split_once("  ## ").map_or(line, |(line, _)| line)
+}
+
+fn is_recording() -> bool {
+    std::env::var_os("COVE_RECORD_DOCKER").is_some()
+}
+
+fn answers_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("suite/container_options/docker.json")
+}
+
+fn read_answers() -> Map<String, Value> {
+    let text = std::fs::read_to_string(answers_file()).unwrap_or_else(|_| "{}".to_owned());
+    serde_json::from_str(&text).expect("docker.json is JSON")
+}
+
+impl Answers {
+    fn of(part: &'static str) -> Self {
+        let kept = if is_recording() { Map::new() } else { read_answers()[part].as_object().cloned().unwrap() };
+        Self { part, kept, is_new: is_recording() }
+    }
+
+    /// The answer to a line; `ask` gets it from docker.
+    fn get(&mut self, line: &str, world: &World, ask: impl FnOnce() -> Value) -> Value {
+        let line = without_reason(line);
+        if self.is_new {
+            // Folders of one run are of no use to the next.
+            let text = ask().to_string().replace(&format!("{}/", world.files.path().display()), "F/");
+            self.kept.insert(line.to_owned(), serde_json::from_str(&text).unwrap());
+        }
+        let answer = self.kept.get(line).unwrap_or_else(|| {
+            panic!("docker's answer to `{line}` is not recorded: run this with COVE_RECORD_DOCKER=1")
+        });
+        serde_json::from_str(&answer.to_string().replace("F/", &format!("{}/", world.files.path().display()))).unwrap()
+    }
+
+    /// Writes what was asked anew. The two tests write one file, one after the other.
+    fn keep(self, world: &World) {
+        static WRITING: Mutex<()> = Mutex::new(());
+        if !self.is_new {
+            let lines = if self.part == "options" { OPTIONS } else { SPECS };
+            let stale: Vec<&String> =
+                self.kept.keys().filter(|line| !lines.lines().any(|it| without_reason(it) == *line)).collect();
+            assert!(stale.is_empty(), "docker's answers are recorded to lines that are gone: {stale:?}");
+            return;
+        }
+        let _writing = WRITING.lock().unwrap();
+        let mut file = read_answers();
+        let version = |format: &str| world.docker(&["version", "--format", format]).ok();
+        file.insert(
+            "versions".to_owned(),
+            json!({"client": version("{{.Client.Version}}"), "daemon": version("{{.Server.Version}}")}),
+        );
+        let image: Value = serde_json::from_str(&world.docker(&["image", "inspect", "full"]).ok()).unwrap();
+        file.insert("image".to_owned(), image[0]["Config"].clone());
+        file.insert(self.part.to_owned(), self.kept.into());
+        // An answer a line, so that changes can be read.
+        let mut text = String::from("{\n");
+        for (at, (name, part)) in file.iter().enumerate() {
+            let comma = if at + 1 == file.len() { "" } else { "," };
+            match part {
+                Value::Object(lines) if matches!(name.as_str(), "options" | "specs") => {
+                    let lines: Vec<String> =
+                        lines.iter().map(|(line, answer)| format!("{}:{answer}", json!(line))).collect();
+                    text.push_str(&format!("{}:{{\n{}\n}}{comma}\n", json!(name), lines.join(",\n")));
+                }
+                part => text.push_str(&format!("{}:{part}{comma}\n", json!(name))),
+            }
+        }
+        std::fs::write(answers_file(), text + "}\n").unwrap();
+    }
+}
+
 impl World {
-    fn new(dockerd: Dockerd, files: Scratch) -> Self {
+    fn new(dockerd: Option<Dockerd>, files: Scratch) -> Self {
         files.write("env", "A=1\n# c\n\n  B= two \nHOME\nNOPE_X\nC\n");
         files.write("badenv", "A B=1\n");
         files.write("badenv2", "=1\n");
@@ -45,8 +132,16 @@ impl World {
         files.write("sec.json", "{\"defaultAction\": \"SCMP_ACT_ALLOW\"}");
         files.write("bad.json", "nojson");
         let world = Self { dockerd, files };
+        let root = make_root(&world.files);
+        if world.dockerd.is_none() {
+            return world;
+        }
+        // Messages and what is sent are the client's; older ones say and send other things.
+        let client = world.docker(&["version", "--format", "{{.Client.Version}}"]).ok();
+        let major: u32 = client.split('.').next().unwrap().trim().parse().unwrap();
+        assert!(major >= 28, "docker's client is {client}, and the answers are those of 28: put a newer one into PATH");
         let tar = world.files.join("root.tar");
-        Cmd::new("tar").arg("-cf").arg(&tar).arg("-C").arg(make_root(&world.files)).arg(".").ok();
+        Cmd::new("tar").arg("-cf").arg(&tar).arg("-C").arg(root).arg(".").ok();
         let tar = tar.display().to_string();
         world.docker(&["import", &tar, "plain"]).ok();
         let changes = FULL.iter().flat_map(|change| ["--change", change]);
@@ -55,13 +150,28 @@ impl World {
     }
 
     fn docker(&self, words: &[&str]) -> Finished {
-        Cmd::new("docker").args(["--host", &self.dockerd.host()]).args(words).env("HOME", "/root").run()
+        let host = self.dockerd.as_ref().expect("docker is asked only where its answers are recorded").host();
+        Cmd::new("docker").args(["--host", &host]).args(words).env("HOME", "/root").run()
     }
 
     fn inspect(&self, ids: &[String]) -> Vec<Value> {
         let words: Vec<&str> = ["inspect"].into_iter().chain(ids.iter().map(String::as_str)).collect();
         serde_json::from_str(&self.docker(&words).ok()).unwrap()
     }
+}
+
+/// What `/sys` said where docker's answers were recorded: cgroups of version 1 without shares of disks, two processors.
+fn recorded_kernel(files: &Scratch) -> PathBuf {
+    let sys = files.folder("sys");
+    for (name, text) in [
+        ("devices/system/cpu/online", "0-1\n"),
+        ("devices/system/node/online", "0\n"),
+        ("fs/cgroup/memory/memory.memsw.limit_in_bytes", "0\n"),
+    ] {
+        files.folder(&format!("sys/{}", name.rsplit_once('/').unwrap().0));
+        files.write(&format!("sys/{name}"), text);
+    }
+    sys
 }
 
 /// A root with busybox, users and groups.
@@ -107,7 +217,7 @@ fn differences(place: &str, docker: &Value, ours: &Value, found: &mut Vec<String
     match (docker, ours) {
         (Value::Object(first), Value::Object(second)) => {
             for key in first.keys().chain(second.keys()).collect::<BTreeSet<_>>() {
-                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(json!("absent"));
+                let of = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or(json!("absent"));
                 differences(&format!("{place}.{key}"), &of(first), &of(second), found);
             }
         }
@@ -154,61 +264,65 @@ fn plain(mut config: Value, mut host: Value, networks: Value) -> Value {
 
 #[test]
 fn options_come_to_what_docker_makes_of_them() {
-    let world = World::new(Dockerd::start(), Scratch::new("options"));
-    // Messages and what is sent are the client's; older ones say and send other things.
-    let client = world.docker(&["version", "--format", "{{.Client.Version}}"]).ok();
-    let major: u32 = client.split('.').next().unwrap().trim().parse().unwrap();
-    assert!(major >= 28, "docker's client is {client}, and the lists are those of 28: put a newer one into PATH");
-    let image: Value = serde_json::from_str(&world.docker(&["image", "inspect", "full"]).ok()).unwrap();
-    let image = image[0]["Config"].to_string();
+    let world = World::new(is_recording().then(Dockerd::start), Scratch::new("options"));
+    let mut answers = Answers::of("options");
     let lines: Vec<_> = OPTIONS.lines().map(|line| (line, read(line, world.files.path()))).collect();
+    let kernel = recorded_kernel(&world.files);
     let forget_id = || drop(std::fs::remove_file(world.files.join("cid")));
-    let docker: Vec<Finished> = lines
+    let docker: Vec<Value> = lines
         .iter()
-        .map(|(_, (words, _))| {
-            world.docker(&["create"].into_iter().chain(words.iter().map(String::as_str)).collect::<Vec<_>>())
+        .map(|(line, (words, _))| {
+            answers.get(line, &world, || {
+                let made =
+                    world.docker(&["create"].into_iter().chain(words.iter().map(String::as_str)).collect::<Vec<_>>());
+                let mut answer = json!({"status": made.code, "stderr": made.stderr});
+                if made.succeeded() {
+                    let inspected = world.inspect(&[made.stdout.trim().to_owned()]).remove(0);
+                    answer["Id"] = inspected["Id"].clone();
+                    let networks = inspected["NetworkSettings"]["Networks"].clone();
+                    answer["made"] = plain(inspected["Config"].clone(), inspected["HostConfig"].clone(), networks);
+                }
+                answer
+            })
         })
         .collect();
     forget_id();
-    let ids: Vec<String> =
-        docker.iter().filter(|made| made.succeeded()).map(|made| made.stdout.trim().to_owned()).collect();
-    let mut inspected = world.inspect(&ids).into_iter();
+    answers.keep(&world);
+    let image = read_answers()["image"].to_string();
     judge(lines.into_iter().zip(docker).map(|((line, (words, reason)), docker)| {
         let image = if words.iter().any(|word| word == "full") { &image } else { "{}" };
-        let ours =
-            Cmd::new(Cove::program()).args(["__options", image, "create"]).args(&words).env("HOME", "/root").run();
+        let ours = Cmd::new(Cove::program())
+            .args(["__options", image, "create"])
+            .args(&words)
+            .env("HOME", "/root")
+            .env("COVE_OPTIONS_SYS", &kernel)
+            .run();
         let mut found = Vec::new();
-        if docker.code != ours.code {
-            found.push(format!("status: docker {:?}, ours {:?}", docker.code, ours.code));
+        if docker["status"] != json!(ours.code) {
+            found.push(format!("status: docker {}, ours {:?}", docker["status"], ours.code));
         }
-        if said(&docker.stderr) != said(&ours.stderr) {
-            found.push(format!("docker says {}\n    ours says {}", docker.stderr, ours.stderr));
+        let theirs = docker["stderr"].as_str().unwrap();
+        if said(theirs) != said(&ours.stderr) {
+            found.push(format!("docker says {theirs}\n    ours says {}", ours.stderr));
         }
-        if docker.succeeded() {
-            let mut docker = inspected.next().unwrap();
-            if ours.succeeded() {
-                let mut ours: Value = serde_json::from_str(&ours.stdout).unwrap();
-                // The name is the id's beginning, which the options do not know.
-                if ours["Config"]["Hostname"] == "" {
-                    ours["Config"]["Hostname"] = docker["Id"].as_str().unwrap()[..12].into();
-                }
-                let docker = plain(
-                    docker["Config"].take(),
-                    docker["HostConfig"].take(),
-                    docker["NetworkSettings"]["Networks"].take(),
-                );
-                let ours = plain(ours["Config"].take(), ours["HostConfig"].take(), ours["Networks"].take());
-                differences("", &docker, &ours, &mut found);
+        if docker["status"] == 0 && ours.succeeded() {
+            let mut ours: Value = serde_json::from_str(&ours.stdout).unwrap();
+            // The name is the id's beginning, which the options do not know.
+            if ours["Config"]["Hostname"] == "" {
+                ours["Config"]["Hostname"] = docker["Id"].as_str().unwrap()[..12].into();
             }
+            let ours = plain(ours["Config"].take(), ours["HostConfig"].take(), ours["Networks"].take());
+            differences("", &docker["made"], &ours, &mut found);
         }
         (line.to_owned(), reason, found)
     }));
 }
 
 /// The `config.json` of a container that `docker inspect` or `__options` describes, by the builder of Cove.
-fn build_spec(asked: &Value) -> Finished {
+fn build_spec(asked: &Value, kernel: Option<&Path>) -> Finished {
     let program = Cove::program().parent().unwrap().join("examples/spec");
-    Cmd::new(program).input(asked.to_string()).run()
+    let build = Cmd::new(program).input(asked.to_string());
+    kernel.into_iter().fold(build, |build, kernel| build.env("COVE_OPTIONS_SYS", kernel)).run()
 }
 
 /// A specification without what says nothing: docker's zeroes, its rule that forbids what is forbidden already, paths, and the
@@ -251,6 +365,12 @@ fn comparable(mut spec: Value) -> Value {
             mount["source"] = "a file of the container".into();
         }
     }
+    // A privileged container has the devices of the machine, which are others elsewhere.
+    if spec.pointer("/linux/resources/devices/0/allow") == Some(&json!(true))
+        && let Some(Value::Array(devices)) = spec.pointer_mut("/linux/devices")
+    {
+        devices.retain(|device| device["path"] == "/dev/x");
+    }
     for (list, key) in [("/mounts", "destination"), ("/linux/namespaces", "type"), ("/linux/devices", "path")] {
         if let Some(list) = spec.pointer_mut(list) {
             let entries = list.take().as_array().cloned().unwrap_or_default();
@@ -263,6 +383,7 @@ fn comparable(mut spec: Value) -> Value {
 #[test]
 fn the_runtime_gets_what_docker_s_runtime_gets() {
     let files = Scratch::new("specs");
+    let mut answers = Answers::of("specs");
     let seen = files.folder("seen");
     let text = format!(
         "#!/bin/sh\nfor word; do [ \"$before\" = --bundle ] && bundle=$word; before=$word; done\n[ -z \"$bundle\" ] || cp \"$bundle/config.json\" \"{}/$(basename \"$bundle\")\"\nexec {} \"$@\"\n",
@@ -271,9 +392,9 @@ fn the_runtime_gets_what_docker_s_runtime_gets() {
     );
     let copying = files.write("copying", text);
     std::fs::set_permissions(&copying, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let world = World::new(Dockerd::with_runtime("copying", &copying), files);
-    judge(SPECS.lines().map(|line| {
-        let (words, reason) = read(line, world.files.path());
+    let world = World::new(is_recording().then(|| Dockerd::with_runtime("copying", &copying)), files);
+    let kernel = recorded_kernel(&world.files);
+    let ask = |words: &[String]| {
         let network: &[&str] = if words.iter().any(|word| word == "--network") { &[] } else { &["--network", "none"] };
         let words = ["create", "--runtime", "copying"]
             .into_iter()
@@ -283,10 +404,22 @@ fn the_runtime_gets_what_docker_s_runtime_gets() {
         // Whether it runs is runc's affair: some limits are none on some machines.
         world.docker(&["start", &id]);
         let inspected = world.inspect(std::slice::from_ref(&id)).remove(0);
-        let docker =
-            std::fs::read_to_string(seen.join(&id)).unwrap_or_else(|error| panic!("{line}: no config.json: {error}"));
+        let docker = std::fs::read_to_string(seen.join(&id)).unwrap_or_else(|error| panic!("no config.json: {error}"));
         let docker: Value = serde_json::from_str(&docker).unwrap();
         world.docker(&["rm", "--force", "--volumes", &id]);
+        json!({
+            "Config": inspected["Config"],
+            "HostConfig": inspected["HostConfig"],
+            "Mounts": inspected["Mounts"],
+            "spec": comparable(docker.clone()),
+            "cgroup": docker["linux"]["cgroupsPath"],
+        })
+    };
+    let lines: Vec<_> = SPECS.lines().map(|line| (line, read(line, world.files.path()))).collect();
+    let recorded: Vec<Value> =
+        lines.iter().map(|(line, (words, _))| answers.get(line, &world, || ask(words))).collect();
+    answers.keep(&world);
+    judge(lines.into_iter().zip(recorded).map(|((line, (_, reason)), inspected)| {
         let binds = inspected["Mounts"].as_array().unwrap().iter().filter(|mount| mount["Type"] != "tmpfs");
         let shareable = inspected["HostConfig"]["IpcMode"] == "shareable";
         let asked = json!({
@@ -295,16 +428,19 @@ fn the_runtime_gets_what_docker_s_runtime_gets() {
             "Root": world.files.join("root"),
             "Binds": binds.collect::<Vec<_>>(),
             "Files": "/files",
-            "Cgroup": docker["linux"]["cgroupsPath"],
+            "Cgroup": inspected["cgroup"],
             "Shm": shareable.then_some("/shm"),
             // Where docker's runtime gets none, ours must not get the default either.
-            "Profile": docker["linux"].get("seccomp").cloned().unwrap_or(json!({"defaultAction": "not wanted here"})),
+            "Profile": match &inspected["spec"]["linux"]["seccomp"] {
+                Value::Null => json!({"defaultAction": "not wanted here"}),
+                profile => profile.clone(),
+            },
             // Those that this docker knows.
             "Capabilities": 38,
         });
-        let ours: Value = serde_json::from_str(&build_spec(&asked).ok()).unwrap();
+        let ours: Value = serde_json::from_str(&build_spec(&asked, Some(&kernel)).ok()).unwrap();
         let mut found = Vec::new();
-        differences("", &comparable(docker), &comparable(ours), &mut found);
+        differences("", &inspected["spec"], &comparable(ours), &mut found);
         (line.to_owned(), reason, found)
     }));
 }
@@ -344,7 +480,7 @@ fn the_launcher_runs_what_is_built() {
         asked["Cgroup"] = json!(format!("/{name}"));
         asked["Capabilities"] = json!(41);
         let bundle = files.folder(&format!("bundle-{at}"));
-        files.write(&format!("bundle-{at}/config.json"), build_spec(&asked).ok());
+        files.write(&format!("bundle-{at}/config.json"), build_spec(&asked, None).ok());
         let run = Cmd::new(runtime_program())
             .arg("--root")
             .arg(files.folder("state"))

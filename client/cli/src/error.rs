@@ -107,9 +107,14 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
-    /// A command that makes a container has failed before the container's process ran.
-    #[error("{0}")]
-    NotRun(Box<Error>),
+    /// `run` or `create` has failed before the container's process ran.
+    #[error("{error}")]
+    NotMade {
+        /// Which of them.
+        command: &'static str,
+        /// Why.
+        error: Box<Error>,
+    },
     /// `--link` to what is no container.
     #[error("Error response from daemon: could not get container for {0}: No such container: {0}")]
     NoLinked(String),
@@ -236,7 +241,11 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Error::Interrupted { signal } => 128 + signal,
-            Error::DaemonOption(_) | Error::LogLevel(_) | Error::NotRun(_) => 125,
+            Error::DaemonOption(_) | Error::LogLevel(_) | Error::NotMade { command: "run", .. } => 125,
+            Error::NotMade { command, error } => match &**error {
+                Error::ContainerOptions(error) => error.status(command),
+                error => error.status(),
+            },
             Error::Ended { status, .. } => *status,
             _ => 1,
         }
@@ -252,7 +261,11 @@ impl Error {
         match self {
             Error::Interrupted { .. } | Error::Told => None,
             Error::Ended { text, .. } if text.is_empty() => None,
-            Error::NotRun(error) => error.text(),
+            Error::NotMade { command, error } => match &**error {
+                Error::ContainerOptions(error) => Some(error.text(command)),
+                error if *command == "run" => error.text().map(|text| of_run(&text)),
+                error => error.text(),
+            },
             // Whoever read our output has gone: that is no failure of ours to talk about.
             Error::Io(error) | Error::Format(FormatError::Output(error))
                 if error.kind() == io::ErrorKind::BrokenPipe =>
@@ -263,6 +276,11 @@ impl Error {
             error => Some(chain(error)),
         }
     }
+}
+
+/// `run` says that what stops it is its own, not the program's.
+pub fn of_run(text: &str) -> String {
+    format!("cove: {text}\n\nRun 'cove run --help' for more information")
 }
 
 /// The same of an archive of a container's files.
@@ -320,7 +338,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(next) = cause {
         let more = next.to_string();
-        if !text.contains(&more) {
+        // What the system says is said once, with its number or without.
+        let plain = more.split(" (os error").next().unwrap_or_default();
+        if !text.to_lowercase().contains(&plain.to_lowercase()) {
             text.push_str(": ");
             text.push_str(&more);
         }

@@ -55,6 +55,10 @@ impl FromStr for Filter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
+        if text.is_empty() {
+            // No condition, for docker too.
+            return Ok(Filter { name: String::new(), value: String::new() });
+        }
         let (name, value) = text.split_once('=').ok_or(FilterError::Format)?;
         Ok(Filter { name: name.trim().to_ascii_lowercase(), value: value.trim().to_owned() })
     }
@@ -63,7 +67,7 @@ impl FromStr for Filter {
 impl Filter {
     /// Refuses conditions that are not among those that a command knows.
     pub fn check(filters: &[Filter], known: &[&str]) -> Result<(), FilterError> {
-        match filters.iter().find(|filter| !known.contains(&filter.name.as_str())) {
+        match filters.iter().find(|filter| !filter.name.is_empty() && !known.contains(&filter.name.as_str())) {
             Some(unknown) => Err(FilterError::Unknown { name: unknown.name.clone(), known: known.join(", ") }),
             None => Ok(()),
         }

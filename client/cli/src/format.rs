@@ -1,6 +1,8 @@
 //! Lists: as a table, as JSON a line each, or by a template, chosen by `--format`.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use gotmpl::Value;
 use serde::Serialize;
@@ -45,6 +47,26 @@ pub fn row<const N: usize>(fields: [(&str, String); N]) -> Row {
     fields.into_iter().map(|(name, text)| (name.to_owned(), Json::String(text))).collect()
 }
 
+/// The field of a row that has its labels by name: `{{.Label "name"}}` reads it, nothing else shows it.
+pub const LABELS: &str = "Label";
+
+/// A text as Go's `strconv.Quote` writes it.
+pub fn go_quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            letter if letter.is_ascii_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(letter))),
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 impl List {
     /// Prints rows. `format` is the option's value; nothing and `table` mean the usual table. With `only`, nothing but
     /// that field is printed, unless a template says otherwise.
@@ -77,7 +99,13 @@ impl List {
                 let template = Template::parse(template.trim_matches(' '))?;
                 let titles = self.columns.iter().map(|column| (column.name.to_owned(), Json::from(column.title)));
                 let mut table = Table::new(&[]);
-                table.text(&template.execute_header(&value(&titles.collect())?)?);
+                let mut titles = fields(&titles.collect())?;
+                // The title of a label is its name.
+                titles.insert(
+                    LABELS.into(),
+                    Value::Function(Arc::new(|names| Ok(names.first().cloned().unwrap_or(Value::Nil)))),
+                );
+                table.text(&template.execute_header(&Value::Map(Arc::new(titles)))?);
                 for row in rows {
                     table.text(&template.execute(&value(row)?)?);
                 }
@@ -121,7 +149,20 @@ fn lines(template: &str, rows: &[Row]) -> Result<String, FormatError> {
 }
 
 fn value(row: &Row) -> Result<Value, TemplateError> {
-    Ok(gotmpl::to_value(row)?)
+    let mut fields = fields(row)?;
+    if let Some(Value::Map(labels)) = fields.remove(LABELS) {
+        let of = move |names: &[Value]| match names {
+            [Value::String(name)] => Ok(labels.get(name).cloned().unwrap_or(Value::String("".into()))),
+            _ => Err(gotmpl::TemplateError::Exec("Label wants one name".to_owned())),
+        };
+        fields.insert(LABELS.into(), Value::Function(Arc::new(of)));
+    }
+    Ok(Value::Map(Arc::new(fields)))
+}
+
+fn fields(row: &Row) -> Result<BTreeMap<Arc<str>, Value>, TemplateError> {
+    let value = |value: &Json| gotmpl::to_value(value).map_err(TemplateError::from);
+    row.iter().map(|(name, found)| Ok((name.as_str().into(), value(found)?))).collect()
 }
 
 /// Prints one document: by a template, or as JSON.

@@ -32,6 +32,8 @@ impl Template {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         // As docker: a shell's '\t' and '\n' are meant as what they stand for.
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
+        // A method of docker's rows; here it is a function in a field.
+        let text = text.replace(".Label \"", "call .Label \"");
         let order = FieldOrder::default();
         let rows = functions(GoTemplate::new("").missing_key(MissingKey::Error), &order).parse(&text)?;
         let header = header_functions(GoTemplate::new("").missing_key(MissingKey::Invalid)).parse(&text)?;
@@ -159,7 +161,8 @@ fn json(value: &Value, order: &FieldOrder) -> gotmpl::Result<String> {
             format!("[{}]", values?.join(","))
         }
         Value::Map(entries) => {
-            let names = order.of(entries.keys().map(ToString::to_string).collect());
+            let shown = entries.iter().filter(|(_, value)| !value.is_function());
+            let names = order.of(shown.map(|(name, _)| name.to_string()).collect());
             let entry = |name: &String| {
                 let value = json(entries.get(name.as_str()).unwrap_or(&Value::Nil), order)?;
                 Ok(format!("{}:{value}", serde_json::to_string(name).map_err(broken)?))

@@ -43,7 +43,10 @@ pub fn refuse(error: &clap::Error, command: &Command, arguments: &[OsString]) ->
         ErrorKind::UnknownArgument | ErrorKind::TooManyValues if found.has_subcommands() => {
             return unknown_command(&spoken, &argument, path.is_empty());
         }
-        ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument | ErrorKind::TooManyValues => {
+        ErrorKind::UnknownArgument
+        | ErrorKind::MissingRequiredArgument
+        | ErrorKind::TooManyValues
+        | ErrorKind::TooFewValues => {
             return Refused {
                 text: format!("cove: '{spoken}' {}{}", wanted(found), advice(command, &path)),
                 status: WRONG_USE,
@@ -53,7 +56,9 @@ pub fn refuse(error: &clap::Error, command: &Command, arguments: &[OsString]) ->
             let value = context(ContextKind::InvalidValue);
             let flag = found.get_arguments().find(|flag| names(flag, &argument));
             match flag {
-                Some(flag) if value.is_empty() => needs_argument(flag, arguments),
+                Some(flag) if value.is_empty() && error.kind() != ErrorKind::ValueValidation => {
+                    needs_argument(flag, arguments)
+                }
                 Some(flag) => {
                     format!("invalid argument {value:?} for {:?} flag: {}", spelled(flag), reason(error, flag))
                 }
@@ -81,7 +86,8 @@ fn advice(command: &Command, path: &[String]) -> String {
 
 /// How many arguments a command takes.
 fn wanted(command: &Command) -> String {
-    let least = command.get_positionals().filter(|argument| argument.is_required_set()).count();
+    let required = command.get_positionals().filter(|argument| argument.is_required_set());
+    let least = required.map(|argument| argument.get_num_args().map_or(1, |range| range.min_values().max(1))).sum();
     let several = command.get_positionals().any(|argument| matches!(argument.get_action(), ArgAction::Append));
     let most = command.get_positionals().count();
     let arguments = |number: usize| if number == 1 { "1 argument".to_owned() } else { format!("{number} arguments") };

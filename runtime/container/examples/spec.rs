@@ -62,6 +62,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         is_recursive: true,
     };
     let file = |name: &str| asked.files.as_ref().map(|folder| folder.join(name));
+    // A folder that stands for `/sys`, so that the answer is the same on every machine.
+    let kernel = match std::env::var_os("COVE_OPTIONS_SYS") {
+        Some(folder) => Kernel::at(folder.clone().into(), folder.into()),
+        None => Kernel::read(),
+    };
     let facts = Facts {
         root: asked.root.clone(),
         identity,
@@ -75,7 +80,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ipc: asked.ipc,
         shm: asked.shm,
         init: "/sbin/docker-init".into(),
-        cgroup_version: Kernel::read().cgroup_version(),
+        cgroup_version: kernel.cgroup_version(),
         rootless: asked.rootless.then_some(Rootless { has_cgroup: false, has_many_ids: false, oom_score_adj: 0 }),
         bounding: vec![true; asked.capabilities],
         default_profile: &|_| asked.profile.clone(),

@@ -89,7 +89,7 @@ pub struct Docker {
 
 impl Docker {
     pub fn new() -> Self {
-        let docker = Self { daemon: Dockerd::with_network(), folder: Scratch::new("docker") };
+        let docker = Self { daemon: Dockerd::with_bridge(), folder: Scratch::new("docker") };
         let (archive, _) = busybox_image().docker_archive(IMAGE);
         docker.call(&["load", "-q", "-i", &archive.display().to_string()]);
         docker

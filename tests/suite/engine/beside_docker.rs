@@ -43,7 +43,7 @@ fn all_works_beside_a_dockerd_that_was_first() {
     let engine = CoveEngine::new();
     let outside = Space::beside(HOST, OUTSIDE);
     outside.serve("outside", 80);
-    let dockerd = Dockerd::with_bridge("172.30.0.1/24");
+    let dockerd = Dockerd::with_bridge_at("172.30.0.1/24");
     // It sets this itself only where it turned forwarding on.
     Cmd::new("iptables").args(["-P", "FORWARD", "DROP"]).ok();
     let image = busybox_image();

@@ -152,7 +152,7 @@ pub struct Exec {
     #[arg(short, long, value_name = "string")]
     pub workdir: Option<String>,
     /// The container, then the command and its arguments: everything behind the container is the command's.
-    #[arg(required = true, trailing_var_arg = true, num_args = 1.., value_name = "CONTAINER COMMAND [ARG...]")]
+    #[arg(required = true, trailing_var_arg = true, num_args = 2.., value_name = "CONTAINER COMMAND [ARG...]")]
     pub words: Vec<String>,
 }
 

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use cove_container::Volumes;
+use cove_container::volumes::usage;
 use cove_engine::Image;
 use cove_oci::Digest;
 use serde_json::Value as Json;
@@ -10,6 +12,7 @@ use time::OffsetDateTime;
 
 use super::images::listed;
 use crate::arguments::DiskUsage;
+use crate::containers::disk_usage;
 use crate::context::Context;
 use crate::error::Error;
 use crate::format::{Column, List, Row, row};
@@ -66,11 +69,22 @@ pub fn run(context: &Context, arguments: &DiskUsage) -> Result<(), Error> {
         0 => human_size(0),
         size => format!("{} ({}%)", human_size(usage.reclaimable), usage.reclaimable * 100 / size),
     };
+    let containers = containers(context)?;
+    let used: HashSet<String> = containers.iter().map(|found| found.image.clone()).collect();
+    let used = store.images()?.iter().filter(|image| used.contains(&image.id().to_string())).count();
+    let part = |all: u64, idle: u64| match all {
+        0 => human_size(0),
+        all => format!("{} ({}%)", human_size(idle), idle * 100 / all),
+    };
+    let sum =
+        |idle: bool| -> u64 { containers.iter().filter(|found| !idle || !found.runs).map(|found| found.size).sum() };
+    let (volumes, linked, volumes_size, idle_size) = volumes(context)?;
+    let running = containers.iter().filter(|found| found.runs).count();
     let rows: Vec<Row> = vec![
-        line("Images", usage.images, human_size(usage.images_size), reclaimable),
-        line("Containers", 0, human_size(0), human_size(0)),
-        line("Local Volumes", 0, human_size(0), human_size(0)),
-        line("Build Cache", 0, human_size(0), human_size(0)),
+        line("Images", usage.images, used, human_size(usage.images_size), reclaimable),
+        line("Containers", containers.len(), running, human_size(sum(false)), part(sum(false), sum(true))),
+        line("Local Volumes", volumes, linked, human_size(volumes_size), part(volumes_size, idle_size)),
+        line("Build Cache", 0, 0, human_size(0), human_size(0)),
     ];
     let usual = ["Type", "TotalCount", "Active", "Size", "Reclaimable"].map(|name| (name, false)).to_vec();
     Ok(List { columns: COLUMNS, usual }.print(&context.printer, arguments.format.as_deref(), None, false, &rows)?)
@@ -105,11 +119,44 @@ fn shared_sizes(images: &[Image]) -> HashMap<String, (u64, u64)> {
     sizes.collect()
 }
 
-fn line(kind: &str, total: usize, size: String, reclaimable: String) -> Row {
+/// What a container takes.
+struct Used {
+    image: String,
+    runs: bool,
+    size: u64,
+}
+
+fn containers(context: &Context) -> Result<Vec<Used>, Error> {
+    let used = |container: cove_container::Container| {
+        let record = container.record().ok()?;
+        let (state, _) = container.state().ok()?;
+        Some(Used { image: record.image, runs: state.status.is_running(), size: disk_usage(&container.changes()) })
+    };
+    // One that goes in this moment takes nothing.
+    Ok(context.containers().all()?.into_iter().filter_map(used).collect())
+}
+
+/// How many volumes there are and how many containers have; the bytes of all, and of those that none has.
+fn volumes(context: &Context) -> Result<(usize, usize, u64, u64), Error> {
+    let users = usage(&context.containers())?;
+    let (volumes, _) = Volumes::new(&context.places().root).all()?;
+    let (mut linked, mut size, mut idle) = (0, 0, 0);
+    for volume in &volumes {
+        let bytes = disk_usage(&volume.data());
+        size += bytes;
+        match users.contains_key(volume.name()) {
+            true => linked += 1,
+            false => idle += bytes,
+        }
+    }
+    Ok((volumes.len(), linked, size, idle))
+}
+
+fn line(kind: &str, total: usize, active: usize, size: String, reclaimable: String) -> Row {
     row([
         ("Type", kind.to_owned()),
         ("TotalCount", total.to_string()),
-        ("Active", "0".to_owned()),
+        ("Active", active.to_string()),
         ("Size", size),
         ("Reclaimable", reclaimable),
     ])

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use cove_container::check::Kernel;
-use cove_container::config::{MountKind, NetworkMode};
+use cove_container::config::{HostConfig, IpcMode, MountKind, NetworkMode, PidMode};
 use cove_container::events::Event;
 use cove_container::spec::refuse_limits;
 use cove_container::{Container, ContainerId, Record, RootFolder, Volumes};
@@ -24,11 +24,12 @@ pub fn create(
     detached: bool,
     named: impl FnOnce(&ContainerId) -> Result<(), Error>,
 ) -> Result<(Container, Record), Error> {
-    arguments.check_before_image()?;
+    let kernel = Kernel::read();
+    arguments.check_before_image(&kernel)?;
     let id_file = arguments.options.cidfile.as_deref().map(IdFile::reserve).transpose()?;
     let store = context.store()?;
     let found = image(context, &store, arguments)?;
-    let requested = options::request(arguments, detached, &found.image.config().document().config, &Kernel::read())?;
+    let requested = options::request(arguments, detached, &found.image.config().document().config, &kernel)?;
     if user_namespace::is_own() {
         refuse_limits(&requested.host_config)?;
     }
@@ -46,6 +47,7 @@ pub fn create(
     }
     let mut host_config = requested.host_config;
     host_config.links = super::links::kept(context, &host_config.links)?;
+    name_others(context, &mut host_config)?;
     let volumes = Volumes::new(&context.places().root);
     let resolved = volumes.resolve(&config, &host_config, &context.containers())?;
     // Until its record is there nobody knows that the image is needed.
@@ -85,6 +87,26 @@ pub fn create(
         id_file.write(&record.id)?;
     }
     Ok((container, record))
+}
+
+/// Another container may get another name: what is shared with it is kept by its id.
+fn name_others(context: &Context, host_config: &mut HostConfig) -> Result<(), Error> {
+    let network = match &mut host_config.network_mode {
+        NetworkMode::Container(name) => Some(name),
+        _ => None,
+    };
+    let ipc = match &mut host_config.ipc_mode {
+        IpcMode::Container(name) => Some(name),
+        _ => None,
+    };
+    let pid = match &mut host_config.pid_mode {
+        PidMode::Container(name) => Some(name),
+        _ => None,
+    };
+    for name in [network, ipc, pid].into_iter().flatten() {
+        *name = context.containers().find(name)?.id().to_string();
+    }
+    Ok(())
 }
 
 /// The image: as it is here, or pulled.

@@ -114,6 +114,8 @@ pub fn described(context: &Context, container: &Container, sizes: bool) -> Resul
     };
     let log_path = match record.host_config.log_config.kind.as_str() {
         "none" => String::new(),
+        // Docker opens it when the container first starts.
+        _ if state.started_at.is_none() => String::new(),
         _ => shown(&container.log()),
     };
     let lower: Vec<String> = record.layers.iter().rev().map(|layer| shown(layer)).collect();

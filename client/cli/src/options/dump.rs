@@ -17,6 +17,9 @@ use crate::usage;
 /// The word behind the program's name.
 pub const WORD: &str = "__options";
 
+/// Names a folder that stands for `/sys`: what is asked of the kernel is then the same on every machine.
+const KERNEL: &str = "COVE_OPTIONS_SYS";
+
 #[derive(Debug, Parser)]
 #[command(name = "cove", disable_help_subcommand = true)]
 struct Container {
@@ -53,7 +56,11 @@ pub fn dump(printer: &Printer, words: &[OsString]) -> u8 {
             return refused.status;
         }
     };
-    let requested = create.check_before_image().and_then(|()| request(&create, detached, &image, &Kernel::read()));
+    let kernel = match std::env::var_os(KERNEL) {
+        Some(folder) => Kernel::at(folder.clone().into(), folder.into()),
+        None => Kernel::read(),
+    };
+    let requested = create.check_before_image(&kernel).and_then(|()| request(&create, detached, &image, &kernel));
     match requested {
         Ok(requested) => {
             for warning in requested.warnings {

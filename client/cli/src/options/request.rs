@@ -61,7 +61,7 @@ impl Create {
     }
 
     /// Refuses what can be told to be wrong before anybody looks for the image: so a wrong option pulls nothing.
-    pub fn check_before_image(&self) -> Result<(), OptionError> {
+    pub fn check_before_image(&self, kernel: &Kernel) -> Result<(), OptionError> {
         self.pull()?;
         self.options.refuse_what_is_not_done(self)?;
         let (mut config, mut host_config) = self.options.configs(&self.words)?;
@@ -73,7 +73,7 @@ impl Create {
         if let Err(error) = self.image().parse::<Reference>() {
             return Err(OptionError::Reference(error));
         }
-        check(&mut config, &mut host_config, &Kernel::read())?;
+        check(&mut config, &mut host_config, kernel)?;
         Ok(())
     }
 }

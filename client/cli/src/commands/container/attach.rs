@@ -28,7 +28,7 @@ pub(super) fn attach(
     sig_proxy: bool,
     detach_keys: DetachKeys,
 ) -> Result<(), Error> {
-    let refused = |text: &str| Err(Error::Refused(text.to_owned()));
+    let refused = |text: &'static str| Err(Error::Options(text));
     match container.state()?.0.status {
         Status::Running => {}
         Status::Paused => return refused("You cannot attach to a paused container, unpause it first"),

@@ -9,21 +9,27 @@ use crate::error::Error;
 
 /// Sends containers a signal.
 pub fn run(context: &Context, arguments: &Kill) -> Result<(), Error> {
-    let text = arguments.signal.as_deref().unwrap_or("KILL");
-    let signal = match (signal(text), text.parse::<u32>()) {
-        (Ok(signal), _) => Ok(signal),
-        // Docker's client lets numbers through; its daemon tells them for each container.
-        (Err(_), Ok(number @ 1..)) => Err(number),
-        (Err(error), _) => return Err(error),
-    };
-    super::each(context, &arguments.containers, |name, container| {
-        let signal = signal.map_err(|number| {
+    let text = arguments.signal.as_deref().filter(|text| !text.is_empty()).unwrap_or("KILL");
+    let signal = signal(text);
+    let number = text.parse::<u32>().unwrap_or(0);
+    super::each_by(context, &arguments.containers, |name| {
+        // Docker's client lets numbers through.
+        if signal.is_err() && number == 0 {
+            return Err(Error::Refused(format!("invalid signal: {text}")));
+        }
+        let container = super::find(context, name).map_err(|error| match error {
+            Error::Container(error @ cove_container::Error::NoSuchContainer(_)) => {
+                Error::Refused(format!("cannot kill container: {name}: {error}"))
+            }
+            error => error,
+        })?;
+        let signal = *signal.as_ref().map_err(|_| {
             let text = format!("Cannot kill container: {name}: The linux daemon does not support signal {number}");
             Error::Refused(text)
         })?;
         let not_running =
             || Error::Refused(format!("cannot kill container: {name}: container {} is not running", container.id()));
-        match ask(container, &Message::Signal(signal)) {
+        match ask(&container, &Message::Signal(signal)) {
             Ok(true) => Ok(()),
             Ok(false) | Err(Error::Refused(_)) => Err(not_running()),
             Err(error) => Err(error),

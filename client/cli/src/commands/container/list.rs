@@ -2,18 +2,20 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use cove_container::config::NetworkMode;
 use cove_container::{Container, HealthStatus, Record, State, Status};
-use cove_network::{Binding, Endpoint, Networks};
+use cove_network::{Endpoint, Networks};
 use time::OffsetDateTime;
 
 use crate::arguments::Ps;
+use crate::commands::volume::list::is_part;
 use crate::containers::{disk_usage, put_right};
 use crate::context::Context;
 use crate::error::Error;
 use crate::filter::{Filter, FilterError};
-use crate::format::{Column, List, Row, row};
+use crate::format::{Column, LABELS, List, Row, go_quote, row};
 use crate::listing::label;
 use crate::units::{ago, go_time, human_duration, human_size};
 
@@ -35,10 +37,28 @@ const COLUMNS: &[Column] = &[
     Column { name: "Status", title: "STATUS" },
 ];
 
-const FILTERS: [&str; 13] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
+const FILTERS: [&str; 15] = [
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
     "volume",
 ];
+
+/// Docker's `--format raw`.
+const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n\
+    state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\n\
+    ports: {{- pad .Ports 1 0}}{{println}}";
 
 /// A container as lists see it.
 struct Listed {
@@ -61,8 +81,12 @@ pub fn run(context: &Context, arguments: &Ps) -> Result<(), Error> {
         listed.truncate(last);
     }
     let full = arguments.no_trunc;
-    let wants_size = arguments.size || arguments.format.as_deref().is_some_and(|format| format.contains(".Size"));
-    let rows: Vec<Row> = listed.iter().map(|found| found.row(now, full, wants_size)).collect();
+    let wants_size = arguments.size
+        || arguments.format.as_deref().is_some_and(|format| {
+            format.contains(".Size") || format.split("{{").any(|action| action.trim_start().starts_with("json .}}"))
+        });
+    let sizes = if wants_size { Some(image_sizes(context)?) } else { None };
+    let rows: Vec<Row> = listed.iter().map(|found| found.row(now, full, sizes.as_ref())).collect();
     let mut usual = vec![
         ("ID", false),
         ("Image", true),
@@ -76,8 +100,25 @@ pub fn run(context: &Context, arguments: &Ps) -> Result<(), Error> {
         usual.push(("Size", false));
     }
     let list = List { columns: COLUMNS, usual };
+    let format = arguments.format.as_deref().filter(|format| !format.is_empty());
+    if format.is_some() && arguments.quiet {
+        context.printer.note("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+    }
+    let format = match (format, arguments.quiet) {
+        (Some("raw"), true) => Some("container_id: {{.ID}}"),
+        (Some("raw"), false) => Some(RAW),
+        (_, true) => None,
+        (format, false) => format,
+    };
     let only = arguments.quiet.then_some("ID");
-    Ok(list.print(&context.printer, arguments.format.as_deref(), only, full, &rows)?)
+    Ok(list.print(&context.printer, format, only, full, &rows)?)
+}
+
+/// Bytes of images' files, by id.
+type ImageSizes = BTreeMap<String, u64>;
+
+fn image_sizes(context: &Context) -> Result<ImageSizes, Error> {
+    Ok(context.store()?.images()?.iter().map(|image| (image.id().to_string(), image.size())).collect())
 }
 
 /// All containers. One whose record is damaged is told of; one that goes in this moment is left out.
@@ -109,9 +150,10 @@ impl Listed {
         self.state.status.is_running() || self.state.status == Status::Restarting
     }
 
-    fn row(&self, now: OffsetDateTime, full: bool, wants_size: bool) -> Row {
+    fn row(&self, now: OffsetDateTime, full: bool, sizes: Option<&ImageSizes>) -> Row {
         let (record, config) = (&self.record, &self.record.config);
-        let command = record.arguments().join(" ");
+        let quoted = |word: String| if word.contains(' ') { format!("'{word}'") } else { word };
+        let command = record.arguments().into_iter().map(quoted).collect::<Vec<_>>().join(" ");
         let command = if full { command } else { shortened(&command, 20) };
         let id = if full { record.id.as_str() } else { record.id.short() };
         let labels: Vec<String> = config.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -121,8 +163,8 @@ impl Listed {
         });
         let mounts: Vec<String> = mounts.map(|name| if full { name } else { shortened(&name, 15) }).collect();
         let volumes = record.mounts.iter().filter(|mount| !mount.name.is_empty()).count();
-        row([
-            ("Command", format!("\"{command}\"")),
+        let mut fields = row([
+            ("Command", go_quote(&command)),
             ("CreatedAt", go_time(record.created)),
             ("ID", id.to_owned()),
             ("Image", self.image(full)),
@@ -133,10 +175,16 @@ impl Listed {
             ("Networks", network_name(record).to_owned()),
             ("Ports", ports(config.exposed_ports.keys(), self.endpoint.as_ref())),
             ("RunningFor", ago(Some(record.created), now)),
-            ("Size", if wants_size { self.size() } else { "0B".to_owned() }),
+            ("Size", sizes.map_or_else(|| "0B".to_owned(), |sizes| self.size(sizes))),
             ("State", self.state.status.to_string()),
             ("Status", status(&self.state, now)),
-        ])
+        ]);
+        // What `{{.Label "name"}}` reads.
+        fields.insert(
+            LABELS.to_owned(),
+            config.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        );
+        fields
     }
 
     fn image(&self, full: bool) -> String {
@@ -148,8 +196,14 @@ impl Listed {
         }
     }
 
-    fn size(&self) -> String {
-        human_size(disk_usage(&self.container.changes()))
+    /// Of its own files, and with those of its image.
+    fn size(&self, images: &ImageSizes) -> String {
+        let own = disk_usage(&self.container.changes());
+        let image = images.get(&self.record.image).copied().unwrap_or(0);
+        match own + image {
+            0 => human_size(own),
+            all => format!("{} (virtual {})", human_size(own), human_size(all)),
+        }
     }
 }
 
@@ -197,18 +251,48 @@ fn status(state: &State, now: OffsetDateTime) -> String {
 /// `0.0.0.0:8080->80/tcp, 443/tcp`
 fn ports<'a>(exposed: impl Iterator<Item = &'a String>, endpoint: Option<&Endpoint>) -> String {
     let Some(endpoint) = endpoint else { return String::new() };
-    let inner = |binding: &Binding| format!("{}/{}", binding.container_port, binding.protocol);
-    let mut texts: Vec<(u16, String)> = Vec::new();
-    for binding in &endpoint.ports {
-        let text = format!("{}->{}", std::net::SocketAddr::new(binding.host, binding.host_port), inner(binding));
-        texts.push((binding.container_port, text));
+    // Container's port, where it is reached, protocol.
+    let mut all: Vec<(u16, Option<SocketAddr>, String)> = endpoint
+        .ports
+        .iter()
+        .map(|it| (it.container_port, Some(SocketAddr::new(it.host, it.host_port)), it.protocol.to_string()))
+        .collect();
+    for port in exposed {
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        let number = number.parse().unwrap_or(0);
+        if !all.iter().any(|(known, _, other)| *known == number && other == protocol) {
+            all.push((number, None, protocol.to_owned()));
+        }
     }
-    let published: Vec<String> = endpoint.ports.iter().map(inner).collect();
-    for port in exposed.filter(|port| !published.contains(port)) {
-        texts.push((port.split('/').next().and_then(|number| number.parse().ok()).unwrap_or(0), port.clone()));
+    all.sort();
+    shown_ports(&all)
+}
+
+/// Ports in docker's order: those reached by the same number first, neighbours as one range, then all others.
+fn shown_ports(all: &[(u16, Option<SocketAddr>, String)]) -> String {
+    let mut ranges: Vec<(Option<IpAddr>, &str, u16, u16)> = Vec::new();
+    let mut mapped = Vec::new();
+    for (port, host, protocol) in all {
+        match host {
+            Some(host) if host.port() != *port => mapped.push(format!("{host}->{port}/{protocol}")),
+            host => {
+                let address = host.map(|host| host.ip());
+                match ranges.iter_mut().rev().find(|range| (range.0, range.1) == (address, protocol.as_str())) {
+                    Some(range) if range.3.checked_add(1) == Some(*port) => range.3 = *port,
+                    _ => ranges.push((address, protocol, *port, *port)),
+                }
+            }
+        }
     }
-    texts.sort();
-    texts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(", ")
+    let range = |(address, protocol, first, last): &(Option<IpAddr>, &str, u16, u16)| {
+        let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        match address {
+            Some(IpAddr::V6(address)) => format!("[{address}]:{ports}->{ports}/{protocol}"),
+            Some(address) => format!("{address}:{ports}->{ports}/{protocol}"),
+            None => format!("{ports}/{protocol}"),
+        }
+    };
+    ranges.iter().map(range).chain(mapped).collect::<Vec<_>>().join(", ")
 }
 
 /// The conditions of `--filter`: of one name any, of several names all must fit.
@@ -240,6 +324,10 @@ impl<'a> Choice<'a> {
                     let text = format!("Unrecognised filter value for health: {}", filter.value);
                     return Err(Error::Refused(text));
                 }
+                "is-task" => drop(filter.boolean()?),
+                "publish" | "expose" if !is_range(&filter.value) => return Err(bad_port(filter)),
+                // Of nothing.
+                "" => continue,
                 "status" if !STATES.contains(&filter.value.as_str()) => {
                     let bad =
                         FilterError::Unknown { name: format!("status={}", filter.value), known: STATES.join(", ") };
@@ -287,7 +375,8 @@ impl Listed {
         let (record, config) = (&self.record, &self.record.config);
         match filter {
             "id" => record.id.as_str().starts_with(value),
-            "name" => record.name.contains(value.trim_start_matches('/')) || value == format!("^/?{}$", record.name),
+            // Names have a slash before them for docker.
+            "name" => is_part(&value.replacen("/?", "", 1).replacen('/', "", 1), &record.name),
             "label" => {
                 let (name, wanted) = label(value);
                 config.labels.get(&name).is_some_and(|found| wanted.is_none_or(|wanted| wanted == *found))
@@ -302,8 +391,12 @@ impl Listed {
                 let image = record.image.trim_start_matches("sha256:");
                 config.image == value
                     || config.image == format!("{value}:latest")
+                    || format!("{}:latest", config.image) == value
                     || image.starts_with(value.trim_start_matches("sha256:"))
             }
+            // There are no tasks here, and one way of isolation.
+            "is-task" => matches!(crate::filter::go_bool(value), Some(false)),
+            "isolation" => true,
             "network" => network_name(record) == value,
             "volume" => {
                 record.mounts.iter().any(|mount| [&mount.name, &mount.destination].contains(&&value.to_owned()))
@@ -316,6 +409,17 @@ impl Listed {
             _ => false,
         }
     }
+}
+
+/// Whether a filter names a port or a range of them.
+fn is_range(text: &str) -> bool {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    matches!(protocol, "tcp" | "udp" | "sctp") && [first, last].iter().all(|port| port.parse::<u16>().is_ok())
+}
+
+fn bad_port(filter: &Filter) -> Error {
+    FilterError::Number { name: filter.name.clone(), value: filter.value.clone() }.into()
 }
 
 /// `80/tcp` is meant by `80`, `80/tcp` and `80-90`.

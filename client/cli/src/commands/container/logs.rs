@@ -18,12 +18,16 @@ pub fn run(context: &Context, arguments: &Logs) -> Result<(), Error> {
         return Err(Error::Refused("configured logging driver does not support reading".to_owned()));
     }
     let now = OffsetDateTime::now_utc();
-    let moment = |text: &Option<String>| {
-        text.as_deref().filter(|text| !text.is_empty()).map(|text| parse_time(text, now)).transpose()
+    let moment = |name: &str, text: &Option<String>| {
+        let text = text.as_deref().filter(|text| !text.is_empty());
+        let bad = |text: &str| {
+            Error::Local(format!("invalid value for {name:?}: failed to parse value as time or duration: {text:?}"))
+        };
+        text.map(|text| parse_time(text, now).map_err(|_| bad(text))).transpose()
     };
     let query = Query {
-        since: moment(&arguments.since)?,
-        until: moment(&arguments.until)?,
+        since: moment("since", &arguments.since)?,
+        until: moment("until", &arguments.until)?,
         tail: arguments.tail.as_deref().map_or(Tail::All, Tail::parse),
     };
     let format = Format { timestamps: arguments.timestamps, details: arguments.details };

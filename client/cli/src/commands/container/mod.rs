@@ -74,9 +74,14 @@ fn each(
     names: &[String],
     work: impl Fn(&str, &Container) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    each_by(context, names, |name| find(context, name).and_then(|container| work(name, &container)))
+}
+
+/// The same, by what is called so.
+fn each_by(context: &Context, names: &[String], work: impl Fn(&str) -> Result<(), Error>) -> Result<(), Error> {
     let mut failed = false;
     for name in names {
-        match find(context, name).and_then(|container| work(name, &container)) {
+        match work(name) {
             Ok(()) => context.printer.line(name)?,
             Err(error) => {
                 failed = true;

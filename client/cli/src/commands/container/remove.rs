@@ -24,12 +24,31 @@ pub fn run(context: &Context, arguments: &RemoveContainers) -> Result<(), Error>
         return links(context, arguments);
     }
     let options = Options { force: arguments.force, volumes: arguments.volumes };
-    super::each(context, &arguments.containers, |name, container| match remove(context, container, options) {
-        Err(Error::InUse { status, .. }) => Err(Error::InUse { name: name.to_owned(), status }),
-        // Somebody else has removed it just now.
-        Err(Error::Container(cove_container::Error::NoSuchContainer(_))) if options.force => Ok(()),
-        other => other,
-    })
+    let mut failed = false;
+    for name in &arguments.containers {
+        let container = match super::find(context, name) {
+            // Docker says it, and is content.
+            Err(error @ Error::Container(cove_container::Error::NoSuchContainer(_))) if options.force => {
+                error.text().into_iter().for_each(|text| context.printer.note(text));
+                continue;
+            }
+            found => found,
+        };
+        let removed = container.and_then(|container| match remove(context, &container, options) {
+            Err(Error::InUse { status, .. }) => Err(Error::InUse { name: name.to_owned(), status }),
+            // Somebody else has removed it just now.
+            Err(Error::Container(cove_container::Error::NoSuchContainer(_))) if options.force => Ok(()),
+            other => other,
+        });
+        match removed {
+            Ok(()) => context.printer.line(name)?,
+            Err(error) => {
+                failed = true;
+                error.text().into_iter().for_each(|text| context.printer.note(text));
+            }
+        }
+    }
+    if failed { Err(Error::Told) } else { Ok(()) }
 }
 
 /// `rm --link`: the names are those of links.

@@ -13,7 +13,7 @@ use crate::error::Error;
 /// Starts containers; with `-a` or `-i` stays with one.
 pub fn run(context: &Context, arguments: &Start) -> Result<(), Error> {
     if !arguments.attach && !arguments.interactive {
-        return super::each(context, &arguments.containers, |_, container| start(context, container));
+        return start_all(context, &arguments.containers);
     }
     let [name] = arguments.containers.as_slice() else {
         return Err(Error::Options("you cannot start and attach multiple containers at once"));
@@ -49,6 +49,24 @@ pub fn run(context: &Context, arguments: &Start) -> Result<(), Error> {
     let mut lock = Some(container.lock_exclusive()?);
     let connection = containers::start(context, &container, Some(session.attach))?;
     finished(session.run(&connection, || drop(lock.take()))?)
+}
+
+/// Starts several, and says in the end which have failed.
+fn start_all(context: &Context, names: &[String]) -> Result<(), Error> {
+    let mut failed = Vec::new();
+    for name in names {
+        match super::find(context, name).and_then(|container| start(context, &container)) {
+            Ok(()) => context.printer.line(name)?,
+            Err(error) => {
+                failed.push(name.as_str());
+                error.text().into_iter().for_each(|text| context.printer.note(text));
+            }
+        }
+    }
+    match failed.as_slice() {
+        [] => Ok(()),
+        failed => Err(Error::Local(format!("Error: failed to start containers: {}", failed.join(", ")))),
+    }
 }
 
 /// Starts a container that does not run; one that does is left as it is.

@@ -65,7 +65,8 @@ fn ps(options: &[String], pids: Option<&str>) -> Result<Result<String, String>, 
     // It ends with 1 also when nothing is to be listed.
     Ok(match output.status.success() || (!output.stdout.is_empty() && output.stderr.is_empty()) {
         true => Ok(text(&output.stdout)),
-        false => Err(text(&output.stderr).trim().to_owned()),
+        // What follows is how `ps` is used.
+        false => Err(text(&output.stderr).trim().lines().next().unwrap_or_default().to_owned()),
     })
 }
 

@@ -9,7 +9,7 @@ use crate::arguments::ListVolumes;
 use crate::context::Context;
 use crate::error::Error;
 use crate::filter::Filter;
-use crate::format::{Column, List, Row, row};
+use crate::format::{Column, LABELS, List, Row, row};
 use crate::listing::label;
 
 /// The fields of a volume in docker's templates.
@@ -54,7 +54,7 @@ fn shown(volume: &Volume) -> Row {
     let record = volume.record();
     let labels: Vec<String> = record.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let unknown = || "N/A".to_owned();
-    row([
+    let mut fields = row([
         ("Availability", unknown()),
         ("Driver", record.driver.clone()),
         ("Group", unknown()),
@@ -65,7 +65,9 @@ fn shown(volume: &Volume) -> Row {
         ("Scope", record.scope.clone()),
         ("Size", unknown()),
         ("Status", unknown()),
-    ])
+    ]);
+    fields.insert(LABELS.to_owned(), record.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect());
+    fields
 }
 
 /// Whether a volume has all labels that are asked for, and one of the names and drivers.
@@ -88,7 +90,7 @@ pub fn has_label(volume: &Volume, (name, value): &(String, Option<String>)) -> b
 }
 
 /// A part of a name; `^` and `$` stand for its ends.
-fn is_part(pattern: &str, name: &str) -> bool {
+pub fn is_part(pattern: &str, name: &str) -> bool {
     let (rest, at_start) = pattern.strip_prefix('^').map_or((pattern, false), |rest| (rest, true));
     let (rest, at_end) = rest.strip_suffix('$').map_or((rest, false), |rest| (rest, true));
     match (at_start, at_end) {

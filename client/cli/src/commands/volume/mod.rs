@@ -1,6 +1,6 @@
 //! `cove volume …`
 
-mod list;
+pub(super) mod list;
 mod prune;
 
 use std::collections::BTreeMap;
