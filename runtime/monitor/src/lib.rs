@@ -13,7 +13,6 @@ mod monitor;
 mod names;
 mod network;
 mod process;
-mod restart;
 mod runtime;
 mod setup;
 mod streams;

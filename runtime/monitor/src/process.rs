@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use cove_container::protocol::Connection;
+use cove_launcher::cgroups::{Apart, go_apart};
 use rustix::fs::OFlags;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Pid;
@@ -13,8 +14,13 @@ use rustix::thread::UnshareFlags;
 use crate::Error;
 
 /// Takes the connection of whoever asks from standard input, and lets go of everything else of theirs: terminal, session,
-/// working folder and mounts.
+/// cgroup, working folder and mounts.
 pub(crate) fn become_monitor() -> Result<Connection, Error> {
+    // Where that is not permitted or there are no cgroups the monitor ends with its caller's session; everything else goes
+    // on as ever.
+    if let Ok(Apart::Elsewhere) = go_apart() {
+        std::process::exit(0);
+    }
     let starter =
         rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(Error::system("take the connection"))?;
     let nothing = File::options().read(true).write(true).open("/dev/null").map_err(Error::system("open /dev/null"))?;

@@ -12,7 +12,7 @@ use cove_container::cgroups::oom_kills;
 use cove_container::events::{Event, Events};
 use cove_container::log::{Log, Stream};
 use cove_container::protocol::{Connection, Ended, MAX_CONTENT, Message, Refusal};
-use cove_container::{Alive, Container, Containers, Durability, Record, State, Status, Volumes, boot_id};
+use cove_container::{Alive, Container, Containers, Durability, Record, Restarts, State, Status, Volumes, boot_id};
 use cove_launcher::Signals;
 use rustix::process::{Pid, Signal};
 use time::OffsetDateTime;
@@ -21,7 +21,6 @@ use crate::Error;
 use crate::clients::{Awaited, Client};
 use crate::listener::Listener;
 use crate::network::Places;
-use crate::restart::Restarts;
 use crate::setup::{Setup, Started};
 use crate::streams::Streams;
 

@@ -52,7 +52,7 @@ pub fn run(context: &Context, arguments: &Start) -> Result<(), Error> {
 }
 
 /// Starts a container that does not run; one that does is left as it is.
-pub(super) fn start(context: &Context, container: &Container) -> Result<(), Error> {
+pub(in crate::commands) fn start(context: &Context, container: &Container) -> Result<(), Error> {
     let _lock = container.lock_exclusive()?;
     if is_running(container)? {
         return Ok(());
