@@ -20,7 +20,9 @@ use crate::streams::{ConsoleSocket, Streams};
 /// What a container's processes need as long as they run.
 pub(crate) struct Setup {
     runtime: Runtime,
+    /// Where the container's files are mounted, from the first start on.
     root: PathBuf,
+    is_mounted: bool,
     places: (PathBuf, PathBuf),
     network: Network,
 }
@@ -29,6 +31,12 @@ pub(crate) struct Setup {
 pub(crate) struct Started {
     pub(crate) pid: Pid,
     pub(crate) streams: Streams,
+}
+
+/// Our ends of the streams of a process that is being made.
+enum Ours {
+    Pipes(Streams),
+    Console(ConsoleSocket),
 }
 
 /// The log of its output, unless it has none.
@@ -42,13 +50,12 @@ pub(crate) fn open_log(container: &Container, record: &Record) -> Result<Option<
 }
 
 impl Setup {
-    /// Mounts the container's files.
-    pub(crate) fn new(places: &Places<'_>, container: &Container, record: &Record) -> Result<Self, Error> {
-        let runtime = Runtime::new(&record.host_config.runtime, container.run_folder(), container.id().as_str());
+    /// Prepares the first start.
+    pub(crate) fn new(places: &Places<'_>, container: &Container, record: &Record) -> Self {
+        let runtime = Runtime::new(&record.host_config.runtime, container, places.run);
         let root = container.run_folder().join("rootfs");
-        mount_root(container, record, &root)?;
         let places = (places.root.to_owned(), places.run.to_owned());
-        Ok(Self { runtime, root, places, network: Network::default() })
+        Self { runtime, root, is_mounted: false, places, network: Network::default() }
     }
 
     /// Makes the container; its first process waits.
@@ -66,22 +73,32 @@ impl Setup {
     }
 
     fn make(&mut self, container: &Container, record: &Record, size: Option<(u16, u16)>) -> Result<Started, Error> {
+        // Called first, ours reads and seals itself while everything else is made.
+        let (ours, making) = if record.config.tty {
+            let console = ConsoleSocket::at(self.runtime.bundle().join("console"))?;
+            let nothing = Stdio3 { stdin: None, stdout: None, stderr: None };
+            let making = self.runtime.begin(nothing, Some(console.path()))?;
+            (Ours::Console(console), making)
+        } else {
+            let (streams, theirs) = Streams::pipes(record.config.open_stdin)?;
+            (Ours::Pipes(streams), self.runtime.begin(theirs, None)?)
+        };
+        if !self.is_mounted {
+            mount_root(container, record, &self.root)?;
+            self.is_mounted = true;
+        }
         let (network, namespace) = Network::set_up(&self.places(), container, record)?;
         self.network = network;
         let files = NameFiles::write(container, record, self.network.address())?;
         bundle::write(self.runtime.bundle(), &self.root, record, &namespace, &files, &self.places())?;
-        if record.config.tty {
-            let console = ConsoleSocket::at(self.runtime.bundle().join("console"))?;
-            let nothing = Stdio3 { stdin: None, stdout: None, stderr: None };
-            let pid = self.runtime.create(nothing, Some(console.path()))?;
-            let streams = Streams::terminal(console.terminal()?)?;
-            if let Some((rows, columns)) = size {
-                streams.resize(rows, columns);
-            }
-            return Ok(Started { pid, streams });
+        let pid = self.runtime.create(making)?;
+        let streams = match ours {
+            Ours::Pipes(streams) => streams,
+            Ours::Console(console) => Streams::terminal(console.terminal()?)?,
+        };
+        if let Some((rows, columns)) = size {
+            streams.resize(rows, columns);
         }
-        let (streams, theirs) = Streams::pipes(record.config.open_stdin)?;
-        let pid = self.runtime.create(theirs, None)?;
         Ok(Started { pid, streams })
     }
 

@@ -79,7 +79,7 @@ impl Monitor {
         let before = container.written_state()?;
         let listener = Listener::at(&container.socket())?;
         let log = crate::setup::open_log(&container, &record)?;
-        let setup = Setup::new(places, &container, &record)?;
+        let setup = Setup::new(places, &container, &record);
         let state = State { error: String::new(), oom_killed: false, stopped_by_user: false, ..before };
         Ok(Self {
             container,
