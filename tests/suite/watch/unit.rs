@@ -44,7 +44,7 @@ fn the_unit_is_written_and_removed() {
     assert!(advice.iter().all(|words| written.stderr.contains(words)), "{written}");
     assert_eq!(std::fs::read_to_string(&unit).unwrap().trim(), service(&["--print"]).ok());
     service(&[]).ok();
-    service(&["--print", "--remove"]).fails();
+    assert!(service(&["--print", "--remove"]).fails().contains("--print and --remove"));
     assert_eq!(service(&["--remove"]).ok(), format!("Removed {}", unit.display()));
     assert!(!unit.exists());
     assert!(service(&["--remove"]).fails().contains("nothing to remove"));

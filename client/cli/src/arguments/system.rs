@@ -55,7 +55,7 @@ pub struct SystemPrune {
 #[derive(Debug, Args)]
 pub struct Service {
     /// Print the unit instead of writing it
-    #[arg(long, conflicts_with = "remove")]
+    #[arg(long)]
     pub print: bool,
     /// Remove the unit
     #[arg(long)]

@@ -28,21 +28,17 @@ pub fn run(context: &Context, arguments: &Start) -> Result<(), Error> {
         lossless: true,
         size: None,
     };
-    if is_running(&container)? {
-        return super::attach::attach(
-            context,
-            &container,
-            Attach { lossless: false, ..attach },
-            true,
-            DetachKeys::default(),
-        );
-    }
     let keys = arguments.detach_keys.as_deref().filter(|keys| !keys.is_empty());
+    let detach_keys = keys.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?;
+    if is_running(&container)? {
+        let attach = Attach { lossless: false, ..attach };
+        return finished(super::attach::attach(context, &container, attach, true, detach_keys)?);
+    }
     let session = Session {
         attach: Session::wanted(attach, config.tty),
         terminal: config.tty,
         sig_proxy: !config.tty,
-        detach_keys: keys.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?,
+        detach_keys,
         detached: false,
     };
     context.tell(&Event::of_container(&record, "attach", &[]));

@@ -22,6 +22,9 @@ const NAME: &str = "cove.service";
 
 /// Writes, prints or removes the unit.
 pub fn run(context: &Context, arguments: &Service) -> Result<(), Error> {
+    if arguments.print && arguments.remove {
+        return Err(Error::Options("conflicting options: --print and --remove cannot be used together"));
+    }
     let is_root = rustix::process::geteuid().is_root();
     let user = arguments.user || !is_root;
     let unit = unit(context, user)?;
