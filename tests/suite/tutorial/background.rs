@@ -18,9 +18,16 @@ fn a_loop_in_a_busybox_image() {
 
 fn background(engine: &CoveEngine, image: &str, shell: &str) {
     let script = "while true; do echo hello world; sleep 0.3; done";
-    // In the foreground it says so until somebody ends it.
-    let mut front = Terminal::run(&engine.run(["--rm", "--init", "--name", "front", image, shell, "-c", script]), 80);
+    // In the foreground it says so until somebody ends it. The first process of a container hears only what it listens to.
+    let listening = format!("trap 'exit 130' INT; {script}");
+    let mut front = Terminal::run(&engine.run(["--rm", "--name", "front", image, shell, "-c", &listening]), 80);
     front.wait_for("hello world\r\nhello world");
+    front.press("\x03");
+    assert_eq!(front.wait().code(), Some(130), "{}", front.shown());
+    // With a first process that passes signals on every program can be interrupted.
+    let mut front =
+        Terminal::run(&engine.run(["--rm", "--init", image, shell, "-c", "echo begun; exec sleep 1000"]), 80);
+    front.wait_for("begun");
     front.press("\x03");
     assert_eq!(front.wait().code(), Some(130), "{}", front.shown());
 
