@@ -50,8 +50,11 @@ pub fn read(arguments: &[OsString], width: usize) -> Result<Asked, Refused> {
     }
 }
 
+/// Gives a command its options.
+type Augment = fn(Command) -> Command;
+
 /// The commands that scripts call in loops. Making all commands takes several milliseconds, one of them a fraction.
-const FREQUENT: [(&str, fn(Command) -> Command); 9] = [
+const FREQUENT: [(&str, Augment); 9] = [
     ("run", Run::augment_args),
     ("exec", Exec::augment_args),
     ("create", Create::augment_args),

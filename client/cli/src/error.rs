@@ -110,6 +110,12 @@ pub enum Error {
     /// A command that makes a container has failed before the container's process ran.
     #[error("{0}")]
     NotRun(Box<Error>),
+    /// `--link` to what is no container.
+    #[error("Error response from daemon: could not get container for {0}: No such container: {0}")]
+    NoLinked(String),
+    /// `rm --link` of a container's own name.
+    #[error("Error response from daemon: Conflict, cannot remove the default name of the container")]
+    DefaultName,
     /// The container's process could not be started, or has ended: the status to end with, if any words with them.
     #[error("{text}")]
     Ended {

@@ -216,8 +216,8 @@ impl<'a> Confinement<'a> {
         let groups: Vec<rustix::process::Gid> =
             user.additional_gids().iter().flatten().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
         match rustix::thread::set_thread_groups(&groups) {
-            // A user namespace of an ordinary user, where groups cannot be changed; none are asked for.
-            Err(Errno::PERM) if groups.is_empty() => {}
+            // A user namespace of an ordinary user, where groups cannot be changed; none are asked for but the own one.
+            Err(Errno::PERM) if groups.iter().all(|group| group.as_raw() == user.gid()) => {}
             set => set.map_err(Failure::at("unable to set supplementary groups"))?,
         }
         let gid = rustix::process::Gid::from_raw(user.gid());

@@ -176,7 +176,7 @@ impl Networks {
 }
 
 /// The network's table, if there is one.
-fn look(socket: &mut Socket, bridge: &Bridge) -> Result<Option<Vec<u8>>, Error> {
+pub(crate) fn look(socket: &mut Socket, bridge: &Bridge) -> Result<Option<Vec<u8>>, Error> {
     let mut batch = Batch::default();
     nftables::get_table(&mut batch, &bridge.interface);
     let answer = socket.ask(&mut batch).map_err(failed)?.pop().unwrap_or_default();

@@ -92,6 +92,22 @@ pub(crate) fn admit(networks: &Networks, socket: &mut Socket, interface: &str) -
     socket.commit(&mut transaction.finish()).map_err(firewall::failed)
 }
 
+/// Adds to a transaction that the rules for a bridge go.
+pub(crate) fn forget(socket: &mut Socket, transaction: &mut Transaction, interface: &str) -> Result<(), Error> {
+    let mut batch = Batch::default();
+    nftables::list_rules(&mut batch, TABLE, CHAIN);
+    let answer = socket.ask(&mut batch).map_err(firewall::failed)?.pop().unwrap_or_default();
+    // No chain, no rules.
+    let found = if answer.error == libc::ENOENT { Vec::new() } else { answer.messages().map_err(firewall::failed)? };
+    let is_ours = |asked: &Option<Vec<u8>>| asked.as_deref() == Some(interface.as_bytes());
+    for rule in nftables::rules(&found).iter().filter(|rule| rule.accepts && !rule.has_more) {
+        if is_ours(&rule.comes_through) || is_ours(&rule.goes_through) {
+            transaction.delete_rule(TABLE, CHAIN, rule.handle);
+        }
+    }
+    Ok(())
+}
+
 fn is_admitted(found: &Admitted) -> bool {
     found.from && found.to
 }

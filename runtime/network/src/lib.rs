@@ -43,10 +43,12 @@ mod publish;
 mod ranges;
 mod record;
 pub mod resolver;
+mod shared;
 mod sweep;
 mod syscalls;
 #[cfg(test)]
 mod tests;
+mod unused;
 
 pub use address::MacAddress;
 pub use endpoint::{Binding, Connected, Endpoint, Request};
@@ -56,3 +58,4 @@ pub use ipnet::Ipv4Net;
 pub use namespace::{loopback_up, new_namespace};
 pub use network::{Driver, Network, Networks, Pool};
 pub use port::{Held, HostPorts, Protocol, PublishedPort};
+pub use shared::drop_invalid;

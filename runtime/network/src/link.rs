@@ -7,6 +7,7 @@ use crate::MacAddress;
 use crate::netlink::{ACKNOWLEDGE, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, attribute, number};
 
 const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
@@ -148,6 +149,11 @@ pub(crate) fn make_bridge(batch: &mut Batch, name: &str, mac: MacAddress, mtu: u
         link.number(IFLA_MTU, mtu);
         link.nest(IFLA_LINKINFO, |info| info.text(INFO_KIND, "bridge"));
     });
+}
+
+/// Removes a link by its name.
+pub(crate) fn delete(batch: &mut Batch, name: &str) {
+    batch.message(DELETE_LINK, ACKNOWLEDGE, &interface(0, 0), |link| link.text(IFLA_IFNAME, name));
 }
 
 /// A veth pair: one end here, on a bridge, the other in a container.

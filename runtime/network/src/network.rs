@@ -257,11 +257,27 @@ impl Networks {
         Ok(folder)
     }
 
-    /// Waits until nobody else changes networks of this store.
-    pub(crate) fn lock(&self) -> Result<Lock, Error> {
+    /// Whether it is the machine's store.
+    pub(crate) fn is_system(&self) -> bool {
+        self.is_system
+    }
+
+    /// Where what goes with the machine's start lies.
+    pub(crate) fn run_folder(&self) -> &Path {
+        &self.run
+    }
+
+    /// Makes that folder.
+    pub(crate) fn make_run_folder(&self) -> Result<(), Error> {
         if !self.run.exists() {
             fs_err::create_dir_all(&self.run)?;
         }
+        Ok(())
+    }
+
+    /// Waits until nobody else changes networks of this store.
+    pub(crate) fn lock(&self) -> Result<Lock, Error> {
+        self.make_run_folder()?;
         record::lock(&self.run.join(".lock"))
     }
 }

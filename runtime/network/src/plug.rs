@@ -25,6 +25,8 @@ impl Networks {
         is_alive: &dyn Fn(&str) -> bool,
     ) -> Result<Connected, Error> {
         let mut bridge = self.find(&request.network)?.into_bridge()?;
+        // Until its address is leased nobody else knows that it needs the bridge.
+        let _starting = self.starting()?;
         let mut socket = Socket::route().map_err(|error| Error::kernel("speak to the kernel about links", error))?;
         let link = self.raise_bridge(&mut socket, &mut bridge)?;
         bridge::forward()?;

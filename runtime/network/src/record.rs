@@ -81,9 +81,26 @@ pub(crate) struct Lock {
 
 /// Waits for the lock and takes it.
 pub(crate) fn lock(path: &Path) -> Result<Lock, Error> {
+    locked(path, FlockOperation::LockExclusive)
+}
+
+/// Waits for the lock and takes it together with others that ask so.
+pub(crate) fn lock_shared(path: &Path) -> Result<Lock, Error> {
+    locked(path, FlockOperation::LockShared)
+}
+
+/// Takes the lock if nobody has it.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
+    match locked(path, FlockOperation::NonBlockingLockExclusive) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn locked(path: &Path, operation: FlockOperation) -> Result<Lock, Error> {
     let file = fs_err::OpenOptions::new().write(true).create(true).truncate(false).open(path)?.into_parts().0;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(file.as_fd(), FlockOperation::LockExclusive))
-        .map_err(io::Error::from)?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(file.as_fd(), operation)).map_err(io::Error::from)?;
     Ok(Lock { _file: file })
 }
 

@@ -57,3 +57,63 @@ fn networks_of_other_kinds() {
     assert_eq!(refused.code, Some(125));
     assert!(refused.stderr.contains("network missing not found"), "{refused}");
 }
+
+/// What this thread's network has of bridges and of rules for them.
+fn bridges_and_rules() -> (Vec<String>, Vec<String>) {
+    let links = Cmd::new("ip").args(["-o", "link", "show", "type", "bridge"]).ok();
+    let links = links.lines().filter_map(|line| Some(line.split(": ").nth(1)?.to_owned())).collect();
+    let rules = Cmd::new("iptables-nft").args(["-S", "FORWARD"]).run().stdout;
+    (links, rules.lines().filter(|line| line.contains("cove")).map(str::to_owned).collect())
+}
+
+#[test]
+fn the_bridge_of_a_store_at_another_place_goes_with_its_last_container() {
+    let engine = CoveEngine::new();
+    let nothing = (Vec::new(), Vec::new());
+    engine.run(["-d", "--name", "one", "box", "sleep", "1000"]).ok();
+    engine.run(["-d", "--name", "two", "box", "sleep", "1000"]).ok();
+    let (links, rules) = bridges_and_rules();
+    assert!(links.len() == 1 && links[0].starts_with("cove-") && rules.len() == 2, "{links:?} {rules:?}");
+    engine.words(["stop", "-t", "0", "one"]).ok();
+    assert_eq!(bridges_and_rules(), (links.clone(), rules));
+    engine.words(["rm", "-f", "two"]).ok();
+    assert_eq!(bridges_and_rules(), nothing);
+    // The same network again: a short run, in the foreground, lets nobody wait for the removal.
+    engine.words(["start", "one"]).ok();
+    assert_eq!(bridges_and_rules().0, links);
+    engine.words(["rm", "-f", "one"]).ok();
+    assert_eq!(engine.run(["--rm", "box", "echo", "ran"]).ok(), "ran");
+    wait_until("the bridge is gone", Duration::from_secs(20), || bridges_and_rules() == nothing);
+    // Many at once, each of which may be the last.
+    let here = cove_tests::Space::here();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let (engine, here) = (&engine, &here);
+            scope.spawn(move || {
+                for _ in 0..4 {
+                    here.within(|| engine.run(["--rm", "box", "ip", "-4", "addr", "show", "eth0"]).ok());
+                    let id = here.within(|| engine.run(["-d", "box", "true"]).ok());
+                    here.within(|| engine.words(["wait", &id]).ok());
+                }
+            });
+        }
+    });
+    wait_until("the bridge is gone again", Duration::from_secs(20), || bridges_and_rules() == nothing);
+}
+
+#[test]
+fn what_stands_in_a_containers_way_is_told_to_its_user() {
+    let engine = CoveEngine::new();
+    let begun = engine.run(["-d", "--name", "one", "box", "sleep", "1000"]).run();
+    assert_eq!((begun.code, begun.stderr.as_str()), (Some(0), ""));
+    engine.words(["stop", "-t", "0", "one"]).ok();
+    Cmd::new("iptables-legacy").args(["-P", "FORWARD", "DROP"]).ok();
+    let warning = "WARNING: the firewall of this machine is `iptables-legacy` and drops what is forwarded";
+    let started = engine.words(["start", "one"]).run();
+    assert!(started.succeeded() && started.stderr.starts_with(warning), "{started}");
+    for words in [vec!["-d", "box", "true"], vec!["--rm", "box", "echo", "ran"]] {
+        let ran = engine.run([]).args(words).run();
+        assert!(ran.succeeded() && ran.stderr.starts_with(warning), "{ran}");
+        assert_eq!(ran.stderr.lines().count(), 1, "{ran}");
+    }
+}

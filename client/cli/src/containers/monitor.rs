@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use cove_container::protocol::{Attach, Connection, MAX_CONTENT, Message};
 use cove_container::{Container, Durability, State};
+use cove_engine::user_namespace;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -39,11 +40,13 @@ pub fn start(context: &Context, container: &Container, attach: Option<Attach>) -
     if let Some(attach) = attach {
         ours.send(&Message::Attach(attach)).map_err(Error::Io)?;
     }
-    spawn(
-        Command::new(&program).arg("monitor").arg(&places.root).arg(&places.run).arg(container.id().as_str()),
-        theirs,
-    )
-    .map_err(|source| Error::NoRuntime { path: program, source })?;
+    let mut command = Command::new(&program);
+    command.arg("monitor");
+    if user_namespace::is_own() {
+        command.arg("--shared");
+    }
+    command.arg(&places.root).arg(&places.run).arg(container.id().as_str());
+    spawn(&mut command, theirs).map_err(|source| Error::NoRuntime { path: program, source })?;
     Ok(ours)
 }
 

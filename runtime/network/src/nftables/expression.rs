@@ -40,6 +40,8 @@ pub(crate) enum Verdict {
 
 /// States of a connection (bits of `ct state`).
 pub(crate) const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+/// A packet that belongs to no connection, or is none.
+pub(crate) const INVALID: u32 = 1;
 /// The connection's destination was changed (a bit of `ct status`).
 pub(crate) const DESTINATION_CHANGED: u32 = 1 << 5;
 
@@ -168,6 +170,32 @@ impl<'a, 'b> Expressions<'a, 'b> {
         self.payload(1, 16, 4, Register::First);
         self.mask(&mask);
         self.compare(false, &address);
+    }
+
+    /// The packet is for this address.
+    pub(crate) fn destination_is(&mut self, address: [u8; 4]) {
+        self.load_destination(Register::First);
+        self.compare(true, &address);
+    }
+
+    /// The packet is of this protocol.
+    pub(crate) fn protocol_is(&mut self, protocol: u8) {
+        self.load_protocol(Register::First);
+        self.compare(true, &[protocol]);
+    }
+
+    /// The packet is for this port.
+    pub(crate) fn destination_port_is(&mut self, port: u16) {
+        self.load_destination_port(Register::First);
+        self.compare(true, &port.to_be_bytes());
+    }
+
+    /// Puts a value into a register.
+    pub(crate) fn set(&mut self, register: Register, value: &[u8]) {
+        self.add("immediate", |values| {
+            values.number_to_network(1, register.number());
+            values.nest(2, |data| data.bytes(DATA_VALUE, value));
+        });
     }
 
     /// Loads the packet's destination address.

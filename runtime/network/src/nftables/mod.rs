@@ -6,7 +6,7 @@
 mod expression;
 mod read;
 
-pub(crate) use expression::{DESTINATION_CHANGED, ESTABLISHED_OR_RELATED, Expressions, Register, Verdict};
+pub(crate) use expression::{DESTINATION_CHANGED, ESTABLISHED_OR_RELATED, Expressions, INVALID, Register, Verdict};
 pub(crate) use read::{Rule, rules};
 
 use crate::netlink::{ACKNOWLEDGE, APPEND, Attributes, Batch, CREATE, DUMP};
@@ -21,6 +21,7 @@ const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
 const GET_RULE: u16 = 7;
+const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
@@ -37,6 +38,7 @@ const HOOK_NUMBER: u16 = 1;
 const HOOK_PRIORITY: u16 = 2;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
+const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
 const RULE_POSITION: u16 = 6;
 const SET_TABLE: u16 = 1;
@@ -75,6 +77,7 @@ pub(crate) struct Transaction {
 /// Where the kernel hands packets to a chain.
 pub(crate) enum Hook {
     Prerouting,
+    Input,
     Forward,
     Output,
     Postrouting,
@@ -155,6 +158,7 @@ impl Transaction {
         const ACCEPT: u32 = 1;
         let number = match hook {
             Hook::Prerouting => 0,
+            Hook::Input => 1,
             Hook::Forward => 2,
             Hook::Output => 3,
             Hook::Postrouting => 4,
@@ -222,6 +226,15 @@ impl Transaction {
                 values.bytes(RULE_POSITION, &handle.to_be_bytes());
             }
             values.nest(RULE_EXPRESSIONS, |list| build(&mut Expressions::new(list)));
+        });
+    }
+
+    /// Removes the rule with this handle.
+    pub(crate) fn delete_rule(&mut self, table: &str, chain: &str, handle: u64) {
+        self.message(DELETE_RULE, 0, |values| {
+            values.text(RULE_TABLE, table);
+            values.text(RULE_CHAIN, chain);
+            values.bytes(RULE_HANDLE, &handle.to_be_bytes());
         });
     }
 

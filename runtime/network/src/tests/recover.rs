@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::lab::{HOST, Lab, OUTSIDE, answer, ask_udp, commit, enter, everybody_lives, named, run};
+use super::lab::{HOST, Lab, OUTSIDE, answer, ask_udp, commit, enter, eventually, everybody_lives, named, run};
 use crate::netlink::Batch;
 use crate::nftables::{self, Transaction};
-use crate::{PublishedPort, Request, firewall};
+use crate::{Networks, PublishedPort, Request, firewall};
 
 /// How many elements a map has.
 fn count(map: firewall::Map) -> usize {
@@ -202,4 +202,66 @@ fn whoever_is_killed_leaves_nothing_that_the_next_one_cannot_put_right() {
     let files: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     let is_expected = |file: &String| *file == alive.endpoint.address.to_string() || file.ends_with(".new");
     assert!(files.iter().all(is_expected) && files.len() <= 2, "{files:?}");
+}
+
+fn bridges() -> usize {
+    run("ip -o link show type bridge").lines().count()
+}
+
+#[test]
+fn the_bridge_of_another_store_goes_with_its_last_container() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().unwrap();
+    let other = Networks::of(&folder.path().join("root"), &folder.path().join("run"));
+    let kept = lab.connect(named("kept"));
+    let rules = || run("iptables-nft -S FORWARD");
+    let before = (rules(), bridges());
+    let (one, _) = Lab::connect_by(&other, named("one"));
+    let (two, _) = Lab::connect_by(&other, named("two"));
+    assert!(one.endpoint.bridge.starts_with("cove-") && bridges() == 2);
+    let remove = || other.remove_unused("bridge", &everybody_lives).unwrap();
+    assert!(!remove(), "two are connected");
+    other.disconnect(&one.endpoint).unwrap();
+    assert!(!remove(), "one is connected");
+    // The other was killed: nobody disconnects it.
+    // A program that another test starts has our locks for a moment.
+    eventually("it is removed", || other.remove_unused("bridge", &|_| false).unwrap());
+    assert_eq!((rules(), bridges()), before);
+    let mut batch = Batch::default();
+    nftables::get_table(&mut batch, &one.endpoint.bridge);
+    assert!(answer(&mut batch).found().unwrap().is_none(), "its table");
+    eventually("what is gone is gone", remove);
+    drop((one, two));
+
+    let (again, _) = Lab::connect_by(&other, named("again"));
+    let third = Lab::connect_by(&other, named("third")).0;
+    again.space.serve(80);
+    assert!(third.space.ask(again.endpoint.address, 80).is_ok());
+    lab.networks.disconnect(&kept.endpoint).unwrap();
+    assert!(!lab.networks.remove_unused("bridge", &everybody_lives).unwrap(), "the machine's own stays");
+}
+
+#[test]
+fn a_bridge_is_not_taken_from_one_that_starts() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().unwrap();
+    let networks = Networks::of(&folder.path().join("root"), &folder.path().join("run"));
+    std::thread::scope(|scope| {
+        // It ends with its channel, however this ends.
+        let (_ends, over) = std::sync::mpsc::channel::<()>();
+        let (lab, networks) = (&lab, &networks);
+        scope.spawn(move || {
+            enter(lab.host.descriptor());
+            while over.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                networks.remove_unused("bridge", &everybody_lives).unwrap();
+            }
+        });
+        for number in 0..20 {
+            let (container, _) = Lab::connect_by(networks, named(&format!("c{number}")));
+            assert_eq!(bridges(), 1);
+            container.space.serve(80);
+            assert!(lab.host.ask(container.endpoint.address, 80).is_ok());
+            networks.disconnect(&container.endpoint).unwrap();
+        }
+    });
 }
