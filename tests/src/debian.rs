@@ -27,3 +27,35 @@ pub fn debian() -> PathBuf {
     }
     tar
 }
+
+/// The same without compiler, git and documentation: what they fill is left out, while dpkg goes on knowing them. A
+/// quarter of its size; apt works, and installs what it is offered.
+pub fn small_debian() -> PathBuf {
+    let tar = cache_folder().join("debian-bookworm-small.tar");
+    if !tar.exists() {
+        let folder = Scratch::new("debian");
+        let left_out = [
+            "./usr/bin/*-linux-gnu-*",
+            "./usr/bin/git*",
+            "./usr/include/*",
+            "./usr/lib/*/*.a",
+            "./usr/lib/*/lib?san.so*",
+            "./usr/lib/*/perl/*/CORE",
+            "./usr/lib/gcc/*",
+            "./usr/lib/git-core/*",
+            "./usr/share/doc/*",
+            "./usr/share/locale/*",
+            "./usr/share/man/*",
+            "./var/cache/apt/*.bin",
+            "./var/lib/apt/lists/*",
+        ];
+        let root = folder.folder("root");
+        let without = left_out.map(|pattern| format!("--exclude={pattern}"));
+        Cmd::new("tar").args(["--numeric-owner", "-xpf"]).arg(debian()).arg("-C").arg(&root).args(&without).ok();
+        let unfinished = tar.with_extension("unfinished");
+        let command = Cmd::new("tar").args(["--numeric-owner", "--sort=name", "-cf"]).arg(&unfinished);
+        command.arg("-C").arg(&root).arg(".").ok();
+        fs::rename(&unfinished, &tar).expect("rename in a folder");
+    }
+    tar
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::clients::Cove;
-use crate::{Cmd, busybox_image, debian, runtime_program, wait_until};
+use crate::{Cmd, busybox_image, debian, runtime_program, small_debian, wait_until};
 
 /// `cove` with a store of its own, and the image `box` in it.
 pub struct CoveEngine {
@@ -27,6 +27,14 @@ impl CoveEngine {
         let engine = Self { cove: Cove::new(), runtime: None };
         own_network();
         engine.words(["import"]).arg(debian()).arg("debian:latest").limit(Duration::from_secs(300)).ok();
+        engine
+    }
+
+    /// With a smaller one, called `debian:12`: without compiler and git.
+    pub fn with_small_debian() -> Self {
+        let engine = Self { cove: Cove::new(), runtime: None };
+        own_network();
+        engine.words(["import"]).arg(small_debian()).arg("debian:12").limit(Duration::from_secs(300)).ok();
         engine
     }
 

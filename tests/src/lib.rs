@@ -61,7 +61,7 @@ pub use canary::Canary;
 pub use command::{Cmd, Finished};
 pub use conformance::Conformance;
 pub use containerd::Containerd;
-pub use debian::debian;
+pub use debian::{debian, small_debian};
 pub use dice::Dice;
 pub use digest::{sha256, sha256_of_file};
 pub use distribution::Distribution;

@@ -60,6 +60,12 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).expect("press keys");
     }
 
+    /// The window has another size now.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.keys, size).expect("its size");
+    }
+
     /// Everything that was shown so far, escape sequences included.
     pub fn shown(&self) -> String {
         String::from_utf8_lossy(&lock(&self.shown)).into_owned()

@@ -219,6 +219,18 @@ pub enum Error {
     /// More results than a search gives.
     #[error("Error response from daemon: Limit {0} is outside the range of [1, 100]")]
     SearchLimit(u32),
+    /// A unit that somebody else has written.
+    #[error("`{}` was not written by this command: move it away first, or see `cove system service --print`", .0.display())]
+    ForeignUnit(PathBuf),
+    /// A unit is to be removed that is not there.
+    #[error("`{}` is not there: nothing to remove", .0.display())]
+    NoUnit(PathBuf),
+    /// Nothing says where a user's files are.
+    #[error("`HOME` is not set: set it to your home folder, or use --print")]
+    NoHome,
+    /// Containers are watched over already.
+    #[error("another `cove system watch` watches over these containers: end it first")]
+    Watched,
     /// Ctrl-C, or a request to end.
     #[error("")]
     Interrupted {

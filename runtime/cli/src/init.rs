@@ -30,7 +30,11 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return failed(1, &error.to_string()),
     };
     // A group of its own: what a terminal sends to its foreground reaches it, not us.
-    let child = match Command::new(&program).args(arguments).process_group(0).spawn() {
+    let mut command = Command::new(&program);
+    command.args(arguments).process_group(0);
+    // What we hold back would be held back from it, too: it could not be stopped.
+    cove_launcher::unblock_signals_of(&mut command);
+    let child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
             let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };

@@ -9,6 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Pid;
 use time::OffsetDateTime;
 
 use crate::error::is_absent;
@@ -54,6 +55,17 @@ impl Containers {
 
     fn passing(&self) -> PathBuf {
         self.run.join("containers")
+    }
+
+    /// The folder of the run folders of all, made if need be: something appears in it when a container is made, and after a
+    /// start of the machine when one is first started.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn run_folders(&self) -> Result<PathBuf, Error> {
+        make_folder(&self.run)?;
+        make_folder(&self.passing())?;
+        Ok(self.passing())
     }
 
     fn at(&self, id: &ContainerId, removed_at_end: bool) -> Container {
@@ -425,6 +437,11 @@ impl Container {
     /// Whether a monitor is there.
     pub fn has_monitor(&self) -> bool {
         Alive::is_held(&self.alive())
+    }
+
+    /// Its monitor's process, if one is there and can be seen from here.
+    pub fn monitor(&self) -> Option<Pid> {
+        Alive::holder(&self.alive())
     }
 
     /// For its monitor: taken once and held for life.

@@ -50,4 +50,5 @@ pub use relay::Relay;
 pub use sealed::ensure_sealed;
 pub use signals::named as signal;
 pub use state::{Folder, Record, RootFolder, State, Status};
+pub use syscalls::unblock_signals_of;
 pub use user_namespace::is_rootless;

@@ -214,7 +214,7 @@ pub(crate) fn held_back_end() -> Option<i32> {
 }
 
 /// Lets all signals through to a program that is started while this process holds them back.
-pub(crate) fn unblock_signals_of(command: &mut std::process::Command) {
+pub fn unblock_signals_of(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
     let unblock = || {
         // SAFETY: the set is initialised by sigemptyset.

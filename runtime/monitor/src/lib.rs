@@ -17,7 +17,6 @@ mod monitor;
 mod names;
 mod network;
 mod process;
-mod restart;
 mod runtime;
 mod setup;
 mod shared;

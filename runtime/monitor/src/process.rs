@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cove_container::protocol::Connection;
+use cove_launcher::cgroups::{Apart, go_apart};
 use rustix::fs::{CWD, OFlags};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
 use rustix::process::Pid;
@@ -16,8 +17,13 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use crate::Error;
 
 /// Takes the connection of whoever asks from standard input, and lets go of everything else of theirs: terminal, session,
-/// working folder and mounts.
+/// cgroup, working folder and mounts.
 pub(crate) fn become_monitor() -> Result<Connection, Error> {
+    // Where that is not permitted or there are no cgroups the monitor ends with its caller's session; everything else goes
+    // on as ever.
+    if let Ok(Apart::Elsewhere) = go_apart() {
+        std::process::exit(0);
+    }
     let starter = take_stdin()?;
     leave_caller()?;
     // SAFETY: the call takes no pointers.

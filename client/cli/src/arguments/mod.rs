@@ -23,7 +23,7 @@ pub use life::{
 };
 pub use look::{Diff, Events, InspectContainers, InspectNetworks, ListNetworks, Logs, Port, Ps, Stats, Top};
 pub use registry::{InspectManifest, Login, Logout, ProgressStyle, Pull, Push, Search};
-pub use system::{Completion, DiskUsage, Info, Shell, SystemPrune, Version};
+pub use system::{Completion, DiskUsage, Info, Service, Shell, SystemPrune, Version, Watch};
 pub use volume::{CreateVolume, InspectVolumes, ListVolumes, PruneVolumes, RemoveVolumes, VolumeCommand};
 
 /// Run containers; push, pull and keep images
@@ -240,4 +240,6 @@ pub enum SystemCommand {
     Events(Events),
     Info(Info),
     Prune(SystemPrune),
+    Service(Service),
+    Watch(Watch),
 }

@@ -48,6 +48,30 @@ pub struct SystemPrune {
     pub volumes: bool,
 }
 
+/// Install a systemd unit that starts containers with the machine and watches over them
+///
+/// The unit runs `cove system watch`. Ordinary users get a unit of their own systemd. It is written, not started: what to
+/// call next is printed.
+#[derive(Debug, Args)]
+pub struct Service {
+    /// Print the unit instead of writing it
+    #[arg(long)]
+    pub print: bool,
+    /// Remove the unit
+    #[arg(long)]
+    pub remove: bool,
+    /// Install it for this user's systemd instead of the system's
+    #[arg(long)]
+    pub user: bool,
+}
+
+/// Start containers by their restart policies and watch over them, in the foreground
+///
+/// What runs under systemd (see `cove system service`), or under any other supervisor. When it is asked to end (SIGTERM) it
+/// stops all containers, each within its stop timeout.
+#[derive(Debug, Args)]
+pub struct Watch {}
+
 /// Generate the autocompletion script for the specified shell
 #[derive(Debug, Args)]
 pub struct Completion {

@@ -21,6 +21,7 @@ mod push;
 mod remove;
 mod save;
 mod search;
+mod service;
 mod tag;
 mod version;
 mod volume;
@@ -91,7 +92,8 @@ pub fn needs_store(cove: &Cove) -> bool {
         Some(Command::Container { command }) => command.is_some(),
         Some(Command::Image { command }) => command.is_some(),
         Some(Command::Network { command }) => command.is_some(),
-        Some(Command::System { command }) => command.is_some(),
+        // A unit is a file of the user's own.
+        Some(Command::System { command }) => !matches!(command, None | Some(SystemCommand::Service(_))),
         Some(Command::Volume { command }) => command.is_some(),
         Some(
             Command::Attach(_)
@@ -147,6 +149,7 @@ pub fn starts_containers(cove: &Cove) -> bool {
     use crate::arguments::ContainerCommand;
     match &cove.command {
         Some(Command::Run(_) | Command::Start(_) | Command::Restart(_)) => true,
+        Some(Command::System { command: Some(SystemCommand::Watch(_)) }) => true,
         Some(Command::Container { command: Some(command) }) => {
             matches!(command, ContainerCommand::Run(_) | ContainerCommand::Start(_) | ContainerCommand::Restart(_))
         }
@@ -197,5 +200,7 @@ fn system(context: &Context, command: SystemCommand) -> Result<(), Error> {
         SystemCommand::Events(arguments) => events::run(context, &arguments),
         SystemCommand::Info(arguments) => info::run(context, &arguments),
         SystemCommand::Prune(arguments) => prune::run_system(context, &arguments),
+        SystemCommand::Service(arguments) => service::run(context, &arguments),
+        SystemCommand::Watch(_) => service::watch(context),
     }
 }

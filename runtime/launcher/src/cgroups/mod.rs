@@ -9,6 +9,7 @@
 //! A process is moved fast where it is one thread that moves itself, by `tasks` (version 1), or that begins in the
 //! cgroup, by `CLONE_INTO_CGROUP` (version 2). Every other way waits for all processors (`cgroup.procs`: 8 ms).
 
+mod apart;
 mod create;
 mod delete;
 mod devices;
@@ -34,6 +35,7 @@ use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
+pub use apart::{Apart, go_apart};
 pub use entrance::{Below, Entrance, NotEntered};
 pub use error::CgroupError;
 pub use stats::Stats;

@@ -6,7 +6,7 @@ use cove_container::{Container, Status};
 
 use super::run::finished;
 use crate::arguments;
-use crate::containers::{DetachKeys, Session};
+use crate::containers::{DetachKeys, Outcome, Session};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -18,7 +18,11 @@ pub fn run(context: &Context, arguments: &arguments::Attach) -> Result<(), Error
     let keys = keys.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?;
     let stdin = config.open_stdin && !arguments.no_stdin;
     let attach_to = Attach { stdin, stdout: true, stderr: true, lossless: false, size: None };
-    attach(context, &container, attach_to, arguments.sig_proxy, keys)
+    match attach(context, &container, attach_to, arguments.sig_proxy, keys)? {
+        // As docker, whose `run` and `start` end well here.
+        Outcome::Detached => Err(Error::Ended { text: "read escape sequence".to_owned(), status: 1 }),
+        outcome => finished(outcome),
+    }
 }
 
 pub(super) fn attach(
@@ -27,7 +31,7 @@ pub(super) fn attach(
     attach: Attach,
     sig_proxy: bool,
     detach_keys: DetachKeys,
-) -> Result<(), Error> {
+) -> Result<Outcome, Error> {
     let refused = |text: &'static str| Err(Error::Options(text));
     match container.state()?.0.status {
         Status::Running => {}
@@ -51,5 +55,5 @@ pub(super) fn attach(
     };
     context.tell(&Event::of_container(&record, "attach", &[]));
     connection.send(&Message::Attach(session.attach)).map_err(Error::Io)?;
-    finished(session.run(&connection, || {})?)
+    session.run(&connection, || {})
 }

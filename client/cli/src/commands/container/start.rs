@@ -28,21 +28,17 @@ pub fn run(context: &Context, arguments: &Start) -> Result<(), Error> {
         lossless: true,
         size: None,
     };
-    if is_running(&container)? {
-        return super::attach::attach(
-            context,
-            &container,
-            Attach { lossless: false, ..attach },
-            true,
-            DetachKeys::default(),
-        );
-    }
     let keys = arguments.detach_keys.as_deref().filter(|keys| !keys.is_empty());
+    let detach_keys = keys.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?;
+    if is_running(&container)? {
+        let attach = Attach { lossless: false, ..attach };
+        return finished(super::attach::attach(context, &container, attach, true, detach_keys)?);
+    }
     let session = Session {
         attach: Session::wanted(attach, config.tty),
         terminal: config.tty,
         sig_proxy: !config.tty,
-        detach_keys: keys.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?,
+        detach_keys,
         detached: false,
     };
     context.tell(&Event::of_container(&record, "attach", &[]));
@@ -70,7 +66,7 @@ fn start_all(context: &Context, names: &[String]) -> Result<(), Error> {
 }
 
 /// Starts a container that does not run; one that does is left as it is.
-pub(super) fn start(context: &Context, container: &Container) -> Result<(), Error> {
+pub(in crate::commands) fn start(context: &Context, container: &Container) -> Result<(), Error> {
     let _lock = container.lock_exclusive()?;
     if is_running(container)? {
         return Ok(());
