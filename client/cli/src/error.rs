@@ -83,6 +83,16 @@ pub enum Error {
     /// A container's monitor refuses something.
     #[error("Error response from daemon: {0}")]
     Refused(String),
+    /// A monitor hears nothing.
+    #[error("the monitor of container {id} does not answer: process {monitor} {why}\n`kill -9 {monitor}` ends it; the next command on the container puts right what it leaves")]
+    Silent {
+        /// The container.
+        id: String,
+        /// The monitor's number.
+        monitor: i32,
+        /// What is known of it.
+        why: &'static str,
+    },
     /// The program that starts containers is not there.
     #[error("cannot start `{}`: {source}\nit belongs beside `cove`; COVE_RUNTIME names another place", path.display())]
     NoRuntime {

@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Pid;
 
 use crate::Error;
 
@@ -42,14 +43,24 @@ impl Alive {
 
     /// Whether a monitor has the lock. Does not take it, not for a moment either: a monitor that is about to must get it.
     pub fn is_held(path: &Path) -> bool {
-        let Ok(file) = File::open(path) else { return false };
+        Self::asked(path).is_some()
+    }
+
+    /// The number of the process that has the lock: its monitor. Must not be asked by that.
+    pub fn holder(path: &Path) -> Option<Pid> {
+        Pid::from_raw(Self::asked(path)?.l_pid)
+    }
+
+    /// What the system says of the lock, if somebody has it.
+    fn asked(path: &Path) -> Option<libc::flock> {
+        let file = File::open(path).ok()?;
         // SAFETY: all zeroes is a valid flock.
         let mut asked: libc::flock = unsafe { std::mem::zeroed() };
         asked.l_type = libc::F_WRLCK as libc::c_short;
         asked.l_whence = libc::SEEK_SET as libc::c_short;
         // SAFETY: the descriptor is open and the structure is ours for the call.
         let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut asked) };
-        result == 0 && asked.l_type != libc::F_UNLCK as libc::c_short
+        (result == 0 && asked.l_type != libc::F_UNLCK as libc::c_short).then_some(asked)
     }
 }
 

@@ -12,5 +12,5 @@ pub use create::create;
 pub use described::{Described, described, disk_usage};
 pub use detach_keys::DetachKeys;
 pub use files::{Access, Files, made, snapshot_options};
-pub use monitor::{ask, connect, is_ours, put_right, runtime_of, start};
+pub use monitor::{ask, ask_within, connect, end_silent, is_ours, put_right, runtime_of, start, sweep_networks};
 pub use session::{Outcome, Session};

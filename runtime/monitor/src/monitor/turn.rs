@@ -10,7 +10,7 @@ use rustix::process::{Signal, WaitOptions};
 
 use super::{Monitor, Phase};
 use crate::Error;
-use crate::clients::Client;
+use crate::clients::{Awaited, Client};
 use crate::streams::Streams;
 
 /// What can be ready.
@@ -50,7 +50,10 @@ impl Monitor {
         self.deadlines()?;
         if let Phase::Draining { streams, until, .. } = &self.phase {
             let late = Instant::now() >= *until;
-            if (streams.is_drained() || late) && !self.clients.iter().any(Client::holds_up) {
+            // Who reads slowly gets everything, unless somebody waits for the end that they hold up.
+            let is_held = self.clients.iter().any(Client::holds_up);
+            let is_awaited = self.clients.iter().any(|client| client.waits_for == Some(Awaited::Stopped));
+            if (streams.is_drained() || late) && !(is_held && !(late && is_awaited)) {
                 self.ended();
             }
         }
