@@ -49,7 +49,7 @@ fn kill_one(engine: &CoveEngine, remains: &Remains<'_>, dice: &mut Dice) -> bool
             killed = kill_process(victim, Signal::KILL).is_ok();
         }
         let finished: Vec<Finished> = running.into_iter().map(|one| one.join().expect("it ends")).collect();
-        finished.iter().for_each(assert_sane);
+        finished.iter().for_each(|one| assert_sane(one, &commands));
     });
     killed
 }

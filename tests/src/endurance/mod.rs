@@ -6,6 +6,7 @@ mod log;
 mod pairs;
 mod remains;
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::Finished;
@@ -23,15 +24,15 @@ const LIMIT: Duration = Duration::from_secs(90);
 ///
 /// # Panics
 /// If it has done so.
-pub fn assert_sane(finished: &Finished) {
+pub fn assert_sane(finished: &Finished, beside: &dyn Debug) {
     let said = &finished.stderr;
     for never in ["panicked", "RUST_BACKTRACE", "internal error", "is damaged", "Directory not empty"] {
-        assert!(!said.contains(never), "a command says `{never}`: {finished}");
+        assert!(!said.contains(never), "beside {beside:?} a command says `{never}`: {finished}");
     }
     // Ended by a signal: of those who kill at random. 137 and 143: what it was attached to was ended.
     let Some(code) = finished.code else { return };
-    assert!([0, 1, 125, 126, 127, 137, 143, 255].contains(&code), "a status that docker does not have: {finished}");
+    assert!([0, 1, 125, 126, 127, 137, 143, 255].contains(&code), "beside {beside:?} a status that docker does not have: {finished}");
     if [1, 125, 126, 127].contains(&code) {
-        assert!(!said.trim().is_empty(), "a failure without a word: {finished}");
+        assert!(!said.trim().is_empty(), "beside {beside:?} a failure without a word: {finished}");
     }
 }

@@ -165,7 +165,7 @@ fn pair_of(engine: &CoveEngine, parent: &str, kind: Kind, pair: [&Command; 2]) {
         running.into_iter().map(|one| one.join().expect("it ends")).collect()
     });
     for one in &finished {
-        assert_sane(one);
+        assert_sane(one, &pair);
         let said = &one.stderr;
         let is_docker = one.code != Some(1) || REFUSALS.iter().any(|words| said.contains(words));
         assert!(is_docker, "beside {pair:?} on {kind:?} it says what docker does not: {one}");

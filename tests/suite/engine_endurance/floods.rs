@@ -49,7 +49,7 @@ fn a_hundred_at_once_answer_and_leave_nothing() {
     let program = cove_tests::clients::Cove::program();
     let started = engine.cove().run_as("sh", ["-c", script]).arg(&program).arg(remains.parent()).args(&names);
     let started = started.env("COVE_RUNTIME", cove_tests::runtime_program()).limit(Duration::from_secs(120)).run();
-    assert_sane(&started);
+    assert_sane(&started, &"a hundred");
     assert_eq!(started.stdout.lines().count(), 100, "{started}");
     assert_eq!(engine.words(["ps", "-q"]).ok().lines().count(), 100);
     std::thread::scope(|scope| {

@@ -45,7 +45,7 @@ fn a_full_disk_stops_nobody_and_says_so() {
     fill(&mounted);
     let said = |words: &[&str]| -> Finished {
         let finished = engine.words([]).args(words).limit(limit).run();
-        assert_sane(&finished);
+        assert_sane(&finished, &"a full disk");
         finished
     };
     // What needs space says that there is none, and leaves nothing of itself.
