@@ -264,9 +264,17 @@ impl Error {
                 None
             }
             Error::Store(error) if is_broken_pipe(error) => None,
-            error => Some(chain(error)),
+            error => Some(with_advice(chain(error))),
         }
     }
+}
+
+/// Who hears that a disk is full hears what takes space, too.
+fn with_advice(text: String) -> String {
+    if !text.contains("No space left on device") {
+        return text;
+    }
+    format!("{text}\n`cove system df` shows what takes space, `cove system prune` removes what nobody uses")
 }
 
 /// The same of an archive of a container's files.
