@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::{Cmd, Containerd, Process, Scratch};
 
-/// A private docker daemon, with its own containerd, socket and folders. It makes no networks and no rules.
+/// A private docker daemon, with its own containerd, socket and folders. It makes no networks and no rules
+/// unless it is asked to.
 ///
 /// It keeps images in docker's own store, not in containerd's: that is what most installed daemons do, and
 /// containerd's way of pulling is tested by `ctr`.
@@ -16,15 +17,25 @@ pub struct Dockerd {
     folder: Scratch,
 }
 
+/// No networks and no rules.
+const WITHOUT_NETWORK: [&str; 5] =
+    ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"];
+
 impl Dockerd {
     /// Starts it.
     pub fn start() -> Self {
+        Self::start_with(&WITHOUT_NETWORK)
+    }
+
+    /// Starts it with docker's bridge and its rules. Call it in a network namespace of your own.
+    pub fn with_network() -> Self {
         Self::start_with(&[])
     }
 
     /// Starts it with another runtime, which `docker run --runtime NAME` takes.
     pub fn with_runtime(name: &str, program: &Path) -> Self {
-        Self::start_with(&["--add-runtime", &format!("{name}={}", program.display())])
+        let runtime = format!("{name}={}", program.display());
+        Self::start_with(&[&["--add-runtime", runtime.as_str()], &WITHOUT_NETWORK[..]].concat())
     }
 
     fn start_with(words: &[&str]) -> Self {
@@ -43,7 +54,6 @@ impl Dockerd {
             .arg(folder.join("pid"))
             .arg("--containerd")
             .arg(containerd.socket())
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"])
             .args(["--default-runtime=runc", "--group=", "--log-level=warn"])
             .args(words)
             .start(&folder.join("log"));

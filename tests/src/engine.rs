@@ -1,7 +1,7 @@
 //! An engine under test: a store with an image, and containers that are gone when the test is over.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clients::Cove;
 use crate::{Cmd, busybox_image, debian, runtime_program, wait_until};
@@ -93,7 +93,19 @@ impl CoveEngine {
     }
 
     /// What is left on the machine of these containers, and of others of this engine: processes, cgroups, mounts, folders.
+    /// A monitor that has told the end is given some seconds: nobody waits for its deleting.
     pub fn leftovers(&self, ids: &[String]) -> Vec<String> {
+        let end = Instant::now() + Duration::from_secs(15);
+        loop {
+            let left = self.left_now(ids);
+            if left.is_empty() || Instant::now() > end {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn left_now(&self, ids: &[String]) -> Vec<String> {
         let mut left = Vec::new();
         let scratch = self.cove.scratch().path().display().to_string();
         let folders = ["run/containers", "root/containers"].map(|name| self.cove.scratch().join(name));

@@ -50,6 +50,34 @@ impl Ordinary {
         self
     }
 
+    /// The same user with a runtime of containers, and a device for networks that everybody may use, as most machines have
+    /// it: `/dev/net/tun` of this one may be root's alone.
+    pub fn with_containers(self) -> Self {
+        fs::copy(crate::runtime_program(), self.folder.join("cove-runtime")).expect("copy the runtime");
+        let tun = self.folder.join("tun");
+        Cmd::new("mknod").arg(&tun).args(["c", "10", "200"]).ok();
+        fs::set_permissions(&tun, fs::Permissions::from_mode(0o666)).expect("set a mode");
+        self
+    }
+
+    /// A file of root's as a file of the user's, in the home folder.
+    pub fn given(&self, file: &Path) -> PathBuf {
+        let own = self.home().join(file.file_name().expect("a file has a name"));
+        fs::copy(file, &own).expect("copy a file");
+        chown(&own, Some(Self::ID), Some(Self::ID)).expect("give a file away");
+        own
+    }
+
+    /// The folder of what goes with the user's session.
+    pub fn session(&self) -> PathBuf {
+        self.folder.join("session")
+    }
+
+    /// The folder that everything of the user lies in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The user's folder of images.
     pub fn store(&self) -> PathBuf {
         self.home().join(".local/share/cove")
@@ -73,7 +101,8 @@ impl Ordinary {
     /// A command line of any program.
     pub fn run<S: AsRef<OsStr>>(&self, program: &Path, words: impl IntoIterator<Item = S>) -> Cmd {
         let script = "for name in passwd group subuid subgid; do [ -e /etc/$name ] || : >/etc/$name; \
-                      mount --bind \"$0/$name\" /etc/$name || exit 99; done; exec setpriv \"$@\"";
+                      mount --bind \"$0/$name\" /etc/$name || exit 99; done; \
+                      [ ! -e \"$0/tun\" ] || mount --bind \"$0/tun\" /dev/net/tun || exit 99; exec setpriv \"$@\"";
         let id = Self::ID.to_string();
         Cmd::new("unshare")
             .args(["--mount", "sh", "-c", script])

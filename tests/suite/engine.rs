@@ -9,11 +9,17 @@ mod files;
 mod images;
 #[path = "engine/life.rs"]
 mod life;
+#[path = "engine/links.rs"]
+mod links;
 #[path = "engine/look.rs"]
 mod look;
 #[path = "engine/monitors.rs"]
 mod monitors;
 #[path = "engine/network.rs"]
 mod network;
+#[path = "engine/ports.rs"]
+mod ports;
 #[path = "engine/tutorial.rs"]
 mod tutorial;
+#[path = "engine/volumes.rs"]
+mod volumes;

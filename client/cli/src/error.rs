@@ -84,7 +84,9 @@ pub enum Error {
     #[error("Error response from daemon: {0}")]
     Refused(String),
     /// A monitor hears nothing.
-    #[error("the monitor of container {id} does not answer: process {monitor} {why}\n`kill -9 {monitor}` ends it; the next command on the container puts right what it leaves")]
+    #[error(
+        "the monitor of container {id} does not answer: process {monitor} {why}\n`kill -9 {monitor}` ends it; the next command on the container puts right what it leaves"
+    )]
     Silent {
         /// The container.
         id: String,
@@ -120,6 +122,12 @@ pub enum Error {
     /// A command that makes a container has failed before the container's process ran.
     #[error("{0}")]
     NotRun(Box<Error>),
+    /// `--link` to what is no container.
+    #[error("Error response from daemon: could not get container for {0}: No such container: {0}")]
+    NoLinked(String),
+    /// `rm --link` of a container's own name.
+    #[error("Error response from daemon: Conflict, cannot remove the default name of the container")]
+    DefaultName,
     /// The container's process could not be started, or has ended: the status to end with, if any words with them.
     #[error("{text}")]
     Ended {

@@ -85,12 +85,12 @@ fn run(printer: &Arc<Printer>, cove: Cove) -> Result<u8, Error> {
         return Err(Error::DaemonOption(option));
     }
     start_log(&cove.global, commands::unpacks(&cove))?;
+    let context = Context::new(Arc::clone(printer), &cove.global);
     if commands::needs_store(&cove)
-        && let Some(status) = rootless::enter()?
+        && let Some(status) = rootless::enter(&context, commands::starts_containers(&cove))?
     {
         return Ok(status);
     }
-    let context = Context::new(Arc::clone(printer), &cove.global);
     commands::run(&context, cove).map(|()| 0)
 }
 

@@ -5,14 +5,19 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
-use cove_engine::user_namespace::enter_if_needed;
+use cove_engine::user_namespace::{Wanted, enter_if_needed};
 use cove_remote::{AGENT_VARIABLE, AgentServer, home_folder};
 
+use crate::containers;
+use crate::context::Context;
 use crate::error::Error;
 
 /// Enters the namespace if need be. The status is that of the process inside, which has done the work; with none,
-/// this process does it. To be called before any thread is started.
-pub fn enter() -> Result<Option<u8>, Error> {
+/// this process does it. To be called before any thread is started. `starts`: the command starts containers, which need a
+/// namespace that outlives it.
+pub fn enter(context: &Context, starts: bool) -> Result<Option<u8>, Error> {
+    let run = context.places().run;
+    let holder = if starts { Some(containers::runtime_of("")?) } else { None };
     let prepare = |command: &mut Command| {
         let (server, inner) = AgentServer::new()?;
         command.env(AGENT_VARIABLE, inner.as_raw_fd().to_string());
@@ -29,7 +34,7 @@ pub fn enter() -> Result<Option<u8>, Error> {
             tracing::debug!(%error, "the agent for credential helpers has ended");
         }
     };
-    Ok(enter_if_needed(prepare, serve)?.map(status))
+    Ok(enter_if_needed(&Wanted { run: &run, holder }, prepare, serve)?.map(status))
 }
 
 /// The status with which this process ends, as a shell sees it.

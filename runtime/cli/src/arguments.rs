@@ -31,6 +31,7 @@ Commands:
 
 Options:
   --root DIR           Where containers are remembered [default: /run/cove-runtime, or in $XDG_RUNTIME_DIR]
+  --seccomp-cache DIR  Where compiled seccomp programs are kept [default: in the folder of --root]
   --log FILE           Where errors are written, besides standard error
   --log-format FORMAT  text or json [default: text]
   --systemd-cgroup     Ask systemd for cgroups; cgroupsPath is SLICE:PREFIX:NAME then
@@ -52,7 +53,7 @@ pub(crate) struct Global {
 impl Global {
     /// The options, and the command that follows them.
     pub(crate) fn parse(parser: &mut Parser) -> Result<(Self, String), lexopt::Error> {
-        let mut root = None;
+        let (mut root, mut seccomp_cache) = (None, None);
         let mut global = Self {
             root: RootFolder::at(PathBuf::new()),
             log: None,
@@ -64,6 +65,7 @@ impl Global {
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("root") => root = Some(PathBuf::from(parser.value()?)),
+                Arg::Long("seccomp-cache") => seccomp_cache = Some(PathBuf::from(parser.value()?)),
                 Arg::Long("log") => {
                     global.log = Some(PathBuf::from(parser.value()?)).filter(|path| !path.as_os_str().is_empty())
                 }
@@ -88,6 +90,9 @@ impl Global {
                 }
                 Arg::Value(command) => {
                     global.root = RootFolder::at(root.unwrap_or_else(default_root));
+                    if let Some(folder) = seccomp_cache {
+                        global.root = global.root.with_seccomp_cache(folder);
+                    }
                     return Ok((global, command.string()?));
                 }
                 other => return Err(other.unexpected()),

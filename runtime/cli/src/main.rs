@@ -5,6 +5,7 @@
 mod arena;
 mod arguments;
 mod commands;
+mod gate;
 mod init;
 mod log;
 mod output;

@@ -215,18 +215,23 @@ impl Containers {
     /// # Errors
     /// A file that cannot be deleted. The container is gone for every other command nevertheless.
     pub fn remove(&self, container: &Container) -> Result<(), Error> {
+        self.forget(container)?;
+        container.erase()
+    }
+
+    /// The first half of [`remove`](Self::remove): nobody finds it any more, and its name is free. What is left of its files is for
+    /// [`Container::erase`]; if that never comes, the next command does it.
+    pub fn forget(&self, container: &Container) -> Result<(), Error> {
         let record = container.record();
         if let Ok(record) = &record {
             crate::cgroups::clear(&record.host_config.cgroup_parent, record.id.as_str());
         }
-        {
-            let names = self.names()?;
-            container.hide()?;
-            if let Ok(record) = record {
-                names.take_away(&record.name, &record.id)?;
-            }
+        let names = self.names()?;
+        container.hide()?;
+        if let Ok(record) = record {
+            names.take_away(&record.name, &record.id)?;
         }
-        container.erase()
+        Ok(())
     }
 
     /// Removes what killed commands have left. Whoever makes or hides a container holds the lock that we hold.
@@ -469,7 +474,8 @@ impl Container {
         }
     }
 
-    fn erase(&self) -> Result<(), Error> {
+    /// Deletes the files of a container that was [forgotten](Containers::forget).
+    pub fn erase(&self) -> Result<(), Error> {
         let mut failed = None;
         let mut delete = |folder: &Path| {
             if let Err(error) = delete(folder).1 {

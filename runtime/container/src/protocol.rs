@@ -3,6 +3,7 @@
 //! A message is one byte that says what it is, and its content: JSON, or bytes of a stream. Who starts a monitor gives it
 //! one end of a pair of sockets as its standard input; everybody else connects to the socket in the run folder.
 
+use std::borrow::Cow;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -84,6 +85,8 @@ pub enum Message<'a> {
     Wait,
     /// To the monitor: the record has changed, read it again.
     Reload,
+    /// From the monitor: something that the user should know of a start; then comes that it runs.
+    Warning(Cow<'a, str>),
     /// From the monitor: the container runs.
     Started,
     /// From the monitor: standard output.
@@ -111,6 +114,7 @@ impl Message<'_> {
             Message::Unpause => b'u',
             Message::Wait => b'w',
             Message::Reload => b'r',
+            Message::Warning(_) => b'W',
             Message::Started => b'S',
             Message::Output(_) => b'O',
             Message::ErrorOutput(_) => b'X',
@@ -120,8 +124,8 @@ impl Message<'_> {
         }
     }
 
-    fn content(&self) -> io::Result<std::borrow::Cow<'_, [u8]>> {
-        fn json<T: Serialize>(value: &T) -> io::Result<std::borrow::Cow<'static, [u8]>> {
+    fn content(&self) -> io::Result<Cow<'_, [u8]>> {
+        fn json<T: Serialize>(value: &T) -> io::Result<Cow<'static, [u8]>> {
             Ok(serde_json::to_vec(value)?.into())
         }
         match self {
@@ -131,6 +135,7 @@ impl Message<'_> {
             Message::Stop(stop) => json(stop),
             Message::Ended(ended) => json(ended),
             Message::Refused(refusal) => json(refusal),
+            Message::Warning(text) => Ok(text.as_bytes().into()),
             Message::Input(bytes) | Message::Output(bytes) | Message::ErrorOutput(bytes) => Ok((*bytes).into()),
             Message::InputEnd
             | Message::Pause
@@ -166,6 +171,7 @@ impl Message<'_> {
             b'u' => Message::Unpause,
             b'w' => Message::Wait,
             b'r' => Message::Reload,
+            b'W' => Message::Warning(String::from_utf8_lossy(content)),
             b'S' => Message::Started,
             b'O' => Message::Output(content),
             b'X' => Message::ErrorOutput(content),
@@ -368,6 +374,7 @@ mod tests {
             Message::Unpause,
             Message::Wait,
             Message::Reload,
+            Message::Warning("beware".into()),
             Message::Started,
             Message::Output(&long),
             Message::ErrorOutput(b""),

@@ -5,18 +5,24 @@
 //! *outside* maps the user's own id and their subordinate ids with `newuidmap` and `newgidmap` (user_namespaces(7));
 //! *entering* becomes *inside* by executing itself, and does the work as root of the namespace. *Outside* stays to
 //! forward signals, to run what must not run inside, and to end as *inside* ended.
+//!
+//! Containers need a namespace that outlives the command, and all of a user's need the same one
+//! ([`cove_container::shared`]). While a process holds such a namespace *entering* goes into it instead of making one.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
+use cove_container::shared::{Shared, SharedPlace};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, getegid, geteuid};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithRawSiginfo;
 
 use crate::Error;
 
@@ -50,6 +56,7 @@ pub enum Place {
 /// What [`VARIABLE`] says.
 enum Stage {
     Entering { socket: i32 },
+    Joining { namespace: i32 },
     Inside { user: u32, ids: Ids },
 }
 
@@ -57,6 +64,7 @@ fn stage() -> Option<Stage> {
     let text = std::env::var(VARIABLE).ok()?;
     match text.split(':').collect::<Vec<_>>().as_slice() {
         ["entering", socket] => socket.parse().ok().map(|socket| Stage::Entering { socket }),
+        ["joining", namespace] => namespace.parse().ok().map(|namespace| Stage::Joining { namespace }),
         // Only who is root can be inside: a variable that somebody set by hand changes nothing.
         ["inside", user, ids] if geteuid().is_root() => {
             let ids = if *ids == "many" { Ids::Many } else { Ids::One };
@@ -85,8 +93,17 @@ pub fn outer_user() -> u32 {
     }
 }
 
-/// Whether this process is in a namespace that was made for this command, and that ends with it.
-pub(crate) fn is_own() -> bool {
+/// The namespace that the containers of a user share.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The run folder of the user's store.
+    pub run: &'a Path,
+    /// `cove-runtime`: it holds the namespace if nobody does yet. `None`: a namespace that nobody holds is not needed.
+    pub holder: Option<PathBuf>,
+}
+
+/// Whether this process is in a namespace that was made by `cove`: for this command, or for the user's containers.
+pub fn is_own() -> bool {
     matches!(stage(), Some(Stage::Inside { .. }))
 }
 
@@ -117,16 +134,19 @@ pub(crate) fn mapped_user() -> u32 {
 /// To be called before any thread is started. `prepare` may add to the command that will be the inner process (a
 /// descriptor that it shall inherit); what it returns is given to `serve` once that process runs, in a thread.
 pub fn enter_if_needed<S: Send + 'static>(
+    wanted: &Wanted<'_>,
     prepare: impl FnOnce(&mut Command) -> io::Result<S>,
     serve: impl FnOnce(S) + Send + 'static,
 ) -> Result<Option<ExitStatus>, Error> {
-    if let Some(Stage::Entering { socket }) = stage() {
-        return Err(enter(socket));
+    match stage() {
+        Some(Stage::Entering { socket }) => return Err(enter(socket)),
+        Some(Stage::Joining { namespace }) => return Err(join(namespace)),
+        Some(Stage::Inside { .. }) | None => {}
     }
     if place() != Place::Outside {
         return Ok(None);
     }
-    stay_outside(prepare, serve).map(Some)
+    stay_outside(wanted, prepare, serve).map(Some)
 }
 
 fn failed(reason: impl ToString, advice: &'static str) -> Error {
@@ -137,14 +157,85 @@ const BROKEN: &str = "run the command again; as root no namespace is needed";
 
 /// The outer process.
 fn stay_outside<S: Send + 'static>(
+    wanted: &Wanted<'_>,
     prepare: impl FnOnce(&mut Command) -> io::Result<S>,
     serve: impl FnOnce(S) + Send + 'static,
 ) -> Result<ExitStatus, Error> {
     let broken = |error: io::Error| failed(error, BROKEN);
+    // The namespace stays as long as we are connected, and the process inside does not outlive us.
+    let shared = shared(wanted)?;
     let mut command = itself();
     let served = prepare(&mut command).map_err(broken)?;
+    let mut child = match &shared {
+        None => match begin(&mut command)? {
+            Begun::Inside(child) => child,
+            Begun::Ended(status) => return Ok(status),
+        },
+        Some(shared) => {
+            let namespace = rustix::io::dup(shared.user()).map_err(|error| failed(error, BROKEN))?;
+            command.env(VARIABLE, format!("joining:{}", namespace.as_raw_fd())).spawn().map_err(broken)?
+        }
+    };
+    drop(command);
+    std::thread::spawn(move || serve(served));
+    let pid = child.id();
+    std::thread::spawn(move || forward_signals(pid));
+    child.wait().map_err(broken)
+}
+
+/// Connects to the holder of the namespace that the user's containers share; with none there, one is started if that is
+/// wanted.
+fn shared(wanted: &Wanted<'_>) -> Result<Option<Shared>, Error> {
+    let place = SharedPlace::of(wanted.run);
+    let unusable = |error: cove_container::Error| failed(error, BROKEN);
+    let Some(holder) = &wanted.holder else {
+        if !wanted.run.join("namespaces").is_dir() {
+            return Ok(None);
+        }
+        let _lock = place.lock().map_err(unusable)?;
+        return place.connect().map_err(unusable);
+    };
+    crate::Places { root: wanted.run.to_owned(), run: wanted.run.to_owned() }.make_run()?;
+    place.make().map_err(unusable)?;
+    let _lock = place.lock().map_err(unusable)?;
+    if let Some(shared) = place.connect().map_err(unusable)? {
+        return Ok(Some(shared));
+    }
+    let listener = place.listen().map_err(unusable)?;
+    let mut command = Command::new(holder);
+    command.arg("namespaces").arg(wanted.run).stdin(Stdio::from(listener)).stdout(Stdio::null());
+    if let Err(error) = fs_err::metadata(holder) {
+        return Err(failed(error, "put `cove-runtime` beside `cove`, or say with `COVE_RUNTIME` where it is"));
+    }
+    // Containers of a holder that was killed run on: the new one goes where they are.
+    let begun = match place.survivor("user") {
+        Some(namespace) => {
+            let namespace = rustix::io::dup(&namespace).map_err(|error| failed(error, BROKEN))?;
+            let joining = command.env(VARIABLE, format!("joining:{}", namespace.as_raw_fd())).spawn();
+            Begun::Inside(joining.map_err(|error| failed(error, BROKEN))?)
+        }
+        None => begin(&mut command)?,
+    };
+    drop(command);
+    let ended = || failed("the process that holds the user's namespaces has ended", BROKEN);
+    match begun {
+        Begun::Inside(_) => place.connect().map_err(unusable)?.ok_or_else(ended).map(Some),
+        Begun::Ended(_) => Err(ended()),
+    }
+}
+
+/// What became of a process that was to enter a namespace of its own.
+enum Begun {
+    Inside(Child),
+    /// It could not, and has said why on stderr.
+    Ended(ExitStatus),
+}
+
+/// Starts a process that makes a user namespace as its first act, and maps the user's ids into it.
+fn begin(command: &mut Command) -> Result<Begun, Error> {
+    let broken = |error: io::Error| failed(error, BROKEN);
     let mut wants_many = true;
-    let mut child = loop {
+    loop {
         let (mut ours, theirs) = UnixStream::pair().map_err(broken)?;
         fcntl_setfd(&theirs, FdFlags::empty()).map_err(|error| failed(error, BROKEN))?;
         command.env(VARIABLE, format!("entering:{}", theirs.as_raw_fd()));
@@ -153,8 +244,7 @@ fn stay_outside<S: Send + 'static>(
 
         let mut ready = [0];
         if ours.read_exact(&mut ready).is_err() {
-            // It has said on stderr why it could not enter.
-            return child.wait().map_err(broken);
+            return child.wait().map(Begun::Ended).map_err(broken);
         }
         let mapped = if wants_many { map_many(child.id()) } else { Ok(false) };
         let ids = match mapped {
@@ -177,13 +267,8 @@ fn stay_outside<S: Send + 'static>(
             }
         };
         ours.write_all(&[ids]).map_err(broken)?;
-        break child;
-    };
-    drop(command);
-    std::thread::spawn(move || serve(served));
-    let pid = child.id();
-    std::thread::spawn(move || forward_signals(pid));
-    child.wait().map_err(broken)
+        return Ok(Begun::Inside(child));
+    }
 }
 
 /// This program again, with the same arguments.
@@ -222,12 +307,35 @@ fn enter(socket: i32) -> Error {
             Err(error) => return failed(error, BROKEN),
         },
     };
+    drop(outer);
+    go_inside(user, ids)
+}
+
+/// Executes this program again, as the inner process.
+fn go_inside(user: u32, ids: &str) -> Error {
     // The outer process may be killed in a way that it cannot forward.
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
         return failed(error, BROKEN);
     }
-    drop(outer);
     failed(itself().env(VARIABLE, format!("inside:{user}:{ids}")).exec(), BROKEN)
+}
+
+/// The process that goes into a namespace that is there. Comes back only if it could not.
+#[allow(unsafe_code)]
+fn join(namespace: i32) -> Error {
+    // SAFETY: the outer process left this descriptor open for us alone and named it in the variable.
+    let namespace = unsafe { OwnedFd::from_raw_fd(namespace) };
+    let user = geteuid().as_raw();
+    use std::os::fd::AsFd;
+    if let Err(error) = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User)) {
+        return failed(error, BROKEN);
+    }
+    // SAFETY: this flag only makes a namespace; there is one thread.
+    if let Err(error) = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) } {
+        return failed(error, BROKEN);
+    }
+    drop(namespace);
+    go_inside(user, if mapped_ids() > 1 { "many" } else { "one" })
 }
 
 /// The user's own id becomes root's, nothing else.
@@ -315,33 +423,34 @@ fn found(program: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// Passes on what asks to end. What a terminal sends (interrupt, quit) reaches the inner process by itself, for it is
-/// of the same group; here it is only outlived.
+/// Signals that are passed on: all that a program can catch and that mean no fault of its own.
+const FORWARDED: [i32; 13] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGCONT,
+    libc::SIGIO,
+    libc::SIGPROF,
+    libc::SIGVTALRM,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+];
+
+/// Passes signals on. What a terminal sends reaches the inner process by itself, for it is of the same group; here it is
+/// only outlived.
 fn forward_signals(pid: u32) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let Ok(mut signals) = SignalsInfo::<WithRawSiginfo>::new(FORWARDED) else { return };
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
-    runtime.block_on(async {
-        let (Ok(mut terminate), Ok(mut hang_up), Ok(mut interrupt), Ok(mut quit)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::hangup()),
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::quit()),
-        ) else {
-            return;
-        };
-        loop {
-            let forwarded = tokio::select! {
-                _ = terminate.recv() => Some(Signal::TERM),
-                _ = hang_up.recv() => Some(Signal::HUP),
-                _ = interrupt.recv() => None,
-                _ = quit.recv() => None,
-            };
-            if let Some(signal) = forwarded {
-                let _ = rustix::process::kill_process(pid, signal);
-            }
+    for info in signals.forever() {
+        let by_kernel = info.si_code == libc::SI_KERNEL;
+        if let Some(signal) = Signal::from_named_raw(info.si_signo).filter(|_| !by_kernel) {
+            let _ = rustix::process::kill_process(pid, signal);
         }
-    });
+    }
 }
 
 #[cfg(test)]

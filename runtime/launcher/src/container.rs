@@ -147,7 +147,23 @@ impl Container {
 
     /// Its processes.
     pub fn processes(&self) -> Result<Vec<Pid>, Error> {
+        if self.record.cgroups.are_none() {
+            return Ok(self.processes_of_namespace());
+        }
         Ok(self.record.cgroups.processes()?)
+    }
+
+    /// Its processes where it has no cgroup: those in its process namespace. In somebody else's only its own is known.
+    fn processes_of_namespace(&self) -> Vec<Pid> {
+        let Some(init) = self.record.init.pid().filter(|_| self.record.init.runs()) else { return Vec::new() };
+        if self.record.own_namespaces & libc::CLONE_NEWPID as u64 == 0 {
+            return vec![init];
+        }
+        let namespace = |pid: Pid| std::fs::read_link(format!("/proc/{}/ns/pid", pid.as_raw_nonzero())).ok();
+        let own = namespace(init);
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+        pids.filter(|pid| own.is_some() && namespace(*pid) == own).collect()
     }
 
     /// Sets other limits.

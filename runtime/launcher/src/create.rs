@@ -191,7 +191,7 @@ fn make_in(
         rootless: user_namespace::is_rootless(),
         resources,
     })?);
-    let filter = config.seccomp.as_deref().map(|profile| seccomp::cached(profile.get(), &root.seccomp_cache()));
+    let filter = config.seccomp.as_deref().map(|profile| seccomp::cached(profile.get(), root.seccomp_cache()));
     let filter = filter.transpose().map_err(|error| Error::Config(format!("error in linux.seccomp: {error}")))?;
     let new_user_namespace = namespaces.is_new(LinuxNamespaceType::User);
     let user_namespace = config.namespace(LinuxNamespaceType::User).is_some();
@@ -473,6 +473,6 @@ impl Created {
 
 /// The filter of a container that exists, for a process that joins it.
 pub(crate) fn filter_of(root: &RootFolder, record: &Record) -> Result<Option<Filter>, Error> {
-    let filter = record.seccomp.as_deref().map(|profile| seccomp::cached(profile.get(), &root.seccomp_cache()));
+    let filter = record.seccomp.as_deref().map(|profile| seccomp::cached(profile.get(), root.seccomp_cache()));
     filter.transpose().map_err(|error| Error::Config(format!("error in the container's seccomp profile: {error}")))
 }

@@ -114,7 +114,10 @@ pub struct State<'a> {
 
 /// The folder of all containers.
 #[derive(Debug, Clone)]
-pub struct RootFolder(PathBuf);
+pub struct RootFolder {
+    path: PathBuf,
+    seccomp_cache: PathBuf,
+}
 
 /// A container's folder.
 #[derive(Debug, Clone)]
@@ -127,7 +130,12 @@ const CACHE: &str = ",seccomp";
 impl RootFolder {
     /// A folder of this user; made when the first container is.
     pub fn at(path: PathBuf) -> Self {
-        Self(path)
+        Self { seccomp_cache: path.join(CACHE), path }
+    }
+
+    /// Keeps compiled seccomp programs in another folder of this user than in this one: several root folders share them so.
+    pub fn with_seccomp_cache(self, folder: PathBuf) -> Self {
+        Self { seccomp_cache: folder, ..self }
     }
 
     /// The folder that a container has or would have. The name is checked.
@@ -136,7 +144,7 @@ impl RootFolder {
         if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.bytes().all(fits) {
             return Err(Error::BadId(id.to_owned()));
         }
-        Ok(Folder(self.0.join(id)))
+        Ok(Folder(self.path.join(id)))
     }
 
     /// Makes a container's folder: who is first has the name.
@@ -145,7 +153,7 @@ impl RootFolder {
         let make = |path: &Path, parents| DirBuilder::new().mode(0o700).recursive(parents).create(path);
         let mut made = make(&folder.0, false);
         if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            make(&self.0, true).map_err(Error::file("make", &self.0))?;
+            make(&self.path, true).map_err(Error::file("make", &self.path))?;
             made = make(&folder.0, false);
         }
         match made {
@@ -158,15 +166,15 @@ impl RootFolder {
     }
 
     /// Where compiled seccomp programs are kept.
-    pub(crate) fn seccomp_cache(&self) -> PathBuf {
-        self.0.join(CACHE)
+    pub(crate) fn seccomp_cache(&self) -> &Path {
+        &self.seccomp_cache
     }
 
     /// All containers, by name. What has no record, because it is just being made, is passed over.
     pub fn containers(&self) -> Result<Vec<(Folder, Record)>, Error> {
-        let entries = match std::fs::read_dir(&self.0) {
+        let entries = match std::fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(Error::file("read", &self.0))?,
+            entries => entries.map_err(Error::file("read", &self.path))?,
         };
         let mut names: Vec<_> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
         names.sort();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cove_container::check::{Kernel, bounding_set};
 use cove_container::config::{IpcMode, PidMode};
 use cove_container::spec::{Bind, Facts, Rootless, build, identity};
-use cove_container::{ContainerId, Record, Volumes};
+use cove_container::{ContainerId, Record};
 use rustix::fs::{Mode, OFlags};
 use serde_json::value::RawValue;
 
@@ -17,13 +17,20 @@ use crate::network::{NamespaceOf, Places};
 /// Where `--init` is in the container.
 const INIT: &str = "/sbin/docker-init";
 
+/// What was found out or made for this start.
+pub(crate) struct Known<'a> {
+    pub(crate) network: &'a NamespaceOf,
+    pub(crate) files: &'a NameFiles,
+    pub(crate) binds: Vec<Bind>,
+    pub(crate) link_environment: Vec<String>,
+}
+
 /// Writes the file into a folder.
 pub(crate) fn write(
     folder: &Path,
     root: &Path,
     record: &Record,
-    network: &NamespaceOf,
-    files: &NameFiles,
+    known: Known<'_>,
     places: &Places<'_>,
 ) -> Result<(), Error> {
     let (config, host) = (&record.config, &record.host_config);
@@ -31,7 +38,7 @@ pub(crate) fn write(
     let root_folder = root_folder.map_err(Error::system("open the container's root"))?;
     let kernel = Kernel::read();
     let rootless = cove_launcher::is_rootless();
-    let mut binds = Volumes::new(places.root).binds(&record.mounts)?;
+    let Known { network, files, mut binds, link_environment } = known;
     if host.init == Some(true) {
         binds.push(init(places)?);
     }
@@ -42,7 +49,8 @@ pub(crate) fn write(
         hosts: Some(files.hosts.clone()),
         hostname_file: Some(files.hostname.clone()),
         resolv_conf: Some(files.resolv_conf.clone()),
-        cgroup: Some(cgroup(&host.cgroup_parent, &record.id)),
+        // An ordinary user has none: of version 1 never, of version 2 only where somebody has given him one.
+        cgroup: (!rootless).then(|| cgroup(&host.cgroup_parent, &record.id)),
         network: match network {
             NamespaceOf::Path(path) => Some(path.into()),
             NamespaceOf::Host => None,
@@ -69,7 +77,7 @@ pub(crate) fn write(
         }),
         bounding: bounding_set(),
         default_profile: &default_profile,
-        link_environment: Vec::new(),
+        link_environment,
     };
     let spec = build(config, host, &facts)?;
     let text = serde_json::to_vec(&spec).map_err(Error::system("write config.json"))?;

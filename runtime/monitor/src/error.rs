@@ -35,6 +35,22 @@ pub enum Error {
     /// The container whose namespace it is to be in does not run.
     #[error("cannot join network of a non running container: {0}\nstart that container first")]
     JoinsStopped(ContainerId),
+    /// The container that it has a link to does not run.
+    #[error("Cannot link to a non running container: /{name} AS {alias}\nstart `{name}` first")]
+    LinksStopped {
+        /// The other one's.
+        name: String,
+        /// Its alias, below the name of this container.
+        alias: String,
+    },
+    /// The container that it has a link to is in another network.
+    #[error("Cannot link to /{0}, as it does not belong to the default network")]
+    NotLinkable(String),
+    /// `--add-host NAME:host-gateway` without a default bridge.
+    #[error(
+        "unable to derive the IP value for host-gateway\nstart a container on the default network first, or write the address"
+    )]
+    NoGateway,
     /// A port that is none.
     #[error("`{0}` is no port: write `80`, `80/udp` or `8000-8010`")]
     PortBinding(String),
@@ -44,6 +60,17 @@ pub enum Error {
     /// The log of its output.
     #[error(transparent)]
     Log(#[from] cove_container::log::LogError),
+    /// A user namespace could not be made.
+    #[error(
+        "cannot make a user namespace: {0}\nhave root allow them (`sysctl user.max_user_namespaces`, `kernel.unprivileged_userns_clone`, `kernel.apparmor_restrict_unprivileged_userns`), or run it as root"
+    )]
+    UserNamespace(std::io::Error),
+    /// Nobody holds the namespaces that a user's containers share.
+    #[error("the process that holds the namespaces of your containers has ended: run the command again")]
+    NoHolder,
+    /// The network of a user's containers has no way out.
+    #[error("{0}")]
+    Uplink(String),
     /// The system refused something.
     #[error("cannot {action}: {source}")]
     System {

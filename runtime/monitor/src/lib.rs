@@ -8,6 +8,9 @@
 mod bundle;
 mod clients;
 mod error;
+mod holder;
+mod host_mounts;
+mod links;
 mod listener;
 mod monitor;
 mod names;
@@ -16,7 +19,9 @@ mod process;
 mod restart;
 mod runtime;
 mod setup;
+mod shared;
 mod streams;
+mod uplink;
 
 use std::path::Path;
 
@@ -24,18 +29,20 @@ use cove_container::protocol::{Connection, Message, Refusal};
 use cove_container::{ContainerId, Containers};
 
 pub use error::Error;
+pub use holder::hold;
 
 /// Starts a container and stays with it to its end. Standard input is the connection of whoever asks for it, who hears
-/// there what became of the start.
+/// there what became of the start. `shared`: the user's containers share namespaces, and we are in the user namespace.
 ///
 /// # Errors
 /// It could not be started; who asked has been told.
-pub fn run(root: &Path, run: &Path, id: ContainerId) -> Result<(), Error> {
+pub fn run(root: &Path, run: &Path, id: ContainerId, shared: bool) -> Result<(), Error> {
     let starter = process::become_monitor()?;
     let container = Containers::new(root, run).get(&id);
     let begun = container.ok_or(Error::Gone(id)).and_then(|container| {
         let places = network::Places { root, run };
-        monitor::Monitor::new(&places, container)
+        let home = if shared { Some(shared::Home::of(&places)?) } else { None };
+        monitor::Monitor::new(&places, container, home)
     });
     match begun {
         Ok(monitor) => monitor.run(root, run, starter),

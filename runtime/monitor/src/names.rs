@@ -10,6 +10,7 @@ use cove_container::{Container, Record};
 use cove_network::resolver::{ADDRESS, HostResolver, container_resolv_conf};
 
 use crate::Error;
+use crate::links::Links;
 use crate::network::dns_options;
 
 /// The files.
@@ -21,19 +22,32 @@ pub(crate) struct NameFiles {
 }
 
 impl NameFiles {
-    /// Writes them for a container with this address.
-    pub(crate) fn write(container: &Container, record: &Record, address: Option<Ipv4Addr>) -> Result<Self, Error> {
+    /// Writes them for a container with this address; `gateway` is this machine as containers see it.
+    pub(crate) fn write(
+        container: &Container,
+        record: &Record,
+        address: Option<Ipv4Addr>,
+        gateway: Option<Ipv4Addr>,
+        links: &Links,
+    ) -> Result<Self, Error> {
         let at = |name| container.folder().join(name);
         let files = Self { hosts: at("hosts"), hostname: at("hostname"), resolv_conf: at("resolv.conf") };
         let is_host = record.host_config.network_mode == NetworkMode::Host;
         let config = &record.config;
-        let hosts = if is_host { read("/etc/hosts") } else { own_hosts(record, address) };
-        let hosts = record.host_config.extra_hosts.iter().fold(hosts, |mut text, extra| {
-            if let Some((name, address)) = extra.split_once(':') {
-                text.push_str(&format!("{address}\t{name}\n"));
+        let mut hosts = if is_host { read("/etc/hosts") } else { LOCALHOST.to_owned() };
+        for (name, address) in record.host_config.extra_hosts.iter().filter_map(|extra| extra.split_once(':')) {
+            match (address, gateway) {
+                ("host-gateway", Some(gateway)) => hosts.push_str(&format!("{gateway}\t{name}\n")),
+                ("host-gateway", None) => return Err(Error::NoGateway),
+                _ => hosts.push_str(&format!("{address}\t{name}\n")),
             }
-            text
-        });
+        }
+        for (address, names) in &links.hosts {
+            hosts.push_str(&format!("{address}\t{names}\n"));
+        }
+        if let Some(address) = address {
+            hosts.push_str(&own_line(record, address));
+        }
         write(&files.hosts, &hosts)?;
         write(&files.hostname, &format!("{}\n", config.hostname))?;
         let host = HostResolver::read();
@@ -48,24 +62,18 @@ impl NameFiles {
     }
 }
 
-fn own_hosts(record: &Record, address: Option<Ipv4Addr>) -> String {
-    let mut text = "127.0.0.1\tlocalhost\n\
-        ::1\tlocalhost ip6-localhost ip6-loopback\n\
-        fe00::0\tip6-localnet\n\
-        ff00::0\tip6-mcastprefix\n\
-        ff02::1\tip6-allnodes\n\
-        ff02::2\tip6-allrouters\n"
-        .to_owned();
-    if let Some(address) = address {
-        let config = &record.config;
-        let full = if config.domainname.is_empty() {
-            String::new()
-        } else {
-            format!("{}.{} ", config.hostname, config.domainname)
-        };
-        text.push_str(&format!("{address}\t{full}{}\n", config.hostname));
-    }
-    text
+/// What every container has in its hosts file.
+const LOCALHOST: &str = "127.0.0.1\tlocalhost\n\
+    ::1\tlocalhost ip6-localhost ip6-loopback\n\
+    fe00::0\tip6-localnet\n\
+    ff00::0\tip6-mcastprefix\n\
+    ff02::1\tip6-allnodes\n\
+    ff02::2\tip6-allrouters\n";
+
+fn own_line(record: &Record, address: Ipv4Addr) -> String {
+    let (name, domain) = (&record.config.hostname, &record.config.domainname);
+    let full = if domain.is_empty() { String::new() } else { format!("{name}.{domain} ") };
+    format!("{address}\t{full}{name}\n")
 }
 
 /// A file of the host that may be missing.

@@ -8,11 +8,12 @@ use std::time::Instant;
 use cove_container::config::NetworkMode;
 use cove_container::{Alive, Container, ContainerId, Containers, Record, Status};
 use cove_network::proxy::{serve_tcp, serve_udp};
-use cove_network::resolver::{DnsOptions, HostResolver, Names, Resolver, sockets_in};
+use cove_network::resolver::{DnsOptions, HostResolver, Names, Resolver, sockets_behind_53};
 use cove_network::{Endpoint, Held, HostPorts, Networks, Protocol, PublishedPort, Request};
 
 use rustix::process::{Pid, Signal};
 
+use crate::shared::Home;
 use crate::{Error, process};
 
 /// What a container has of the network.
@@ -24,6 +25,8 @@ pub(crate) struct Network {
     endpoint: Option<Endpoint>,
     ports: Vec<Port>,
     resolver: Option<Resolver>,
+    /// What its user is to be told.
+    warnings: Vec<String>,
 }
 
 /// A port of this machine that is reserved for it.
@@ -48,6 +51,7 @@ impl Network {
         places: &Places<'_>,
         container: &Container,
         record: &Record,
+        home: Option<&Home>,
     ) -> Result<(Self, NamespaceOf), Error> {
         let name = match &record.host_config.network_mode {
             NetworkMode::Host => return Ok((Self::default(), NamespaceOf::Host)),
@@ -75,18 +79,25 @@ impl Network {
             address: address.map(|text| text.parse().map_err(|_| Error::Address(text.to_owned()))).transpose()?,
             mac: mac.map(str::parse).transpose()?,
         };
-        let mut endpoint = networks.connect(namespace.as_fd(), &request, &is_alive)?.endpoint;
-        let held = match networks.publish(&mut endpoint, &published(record)?) {
+        let connected = networks.connect(namespace.as_fd(), &request, &is_alive)?;
+        let mut endpoint = connected.endpoint;
+        let published = match home {
+            Some(home) => home.publish(&networks, &mut endpoint),
+            None => published(record).and_then(|ports| Ok(networks.publish(&mut endpoint, &ports)?)),
+        };
+        let held = match published {
             Ok(held) => held,
             Err(error) => {
                 let _ = networks.disconnect(&endpoint);
-                return Err(error.into());
+                return Err(error);
             }
         };
         let path = path_of(&namespace);
         let ports = held.into_iter().map(|held| Port { held, proxy: None }).collect();
-        let mut network = Self { namespace: Some(namespace), endpoint: Some(endpoint), ports, resolver: None };
-        match network.begin_to_resolve(places, own, record) {
+        let warnings = connected.warnings.iter().map(ToString::to_string).collect();
+        let mut network =
+            Self { namespace: Some(namespace), endpoint: Some(endpoint), ports, resolver: None, warnings };
+        match network.begin_to_resolve(places, own, record, home) {
             Ok(()) => Ok((network, path)),
             Err(error) => {
                 network.take_down(places);
@@ -96,10 +107,20 @@ impl Network {
     }
 
     /// Answers at 127.0.0.11: the names of the containers on the network, everything else from the machine's servers.
-    fn begin_to_resolve(&mut self, places: &Places<'_>, own: &str, record: &Record) -> Result<(), Error> {
+    fn begin_to_resolve(
+        &mut self,
+        places: &Places<'_>,
+        own: &str,
+        record: &Record,
+        home: Option<&Home>,
+    ) -> Result<(), Error> {
         let (Some(namespace), Some(endpoint)) = (&self.namespace, &self.endpoint) else { return Ok(()) };
-        let sockets = sockets_in(namespace.as_fd(), 53)?;
-        let servers = HostResolver::read().addresses(&dns_options(record)?);
+        let sockets = sockets_behind_53(namespace.as_fd())?;
+        let host = HostResolver::read();
+        let mut servers = host.addresses(&dns_options(record)?);
+        if home.is_some() {
+            servers = crate::shared::reachable(&servers, &host);
+        }
         let (networks, by_address, own) = (places.networks(), places.networks(), own.to_owned());
         let run = places.run.to_owned();
         let is_alive = move |id: &str| id == own || is_alive(&run, id);
@@ -158,13 +179,32 @@ impl Network {
         Ok((Self { namespace: Some(namespace), ..Self::default() }, path))
     }
 
+    /// What its user is to be told, once.
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// Its address on a bridge.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         self.endpoint.as_ref().map(|endpoint| endpoint.address)
     }
 
+    /// Others on the network find it by this name from now on.
+    pub(crate) fn rename(&mut self, places: &Places<'_>, name: &str) -> Result<(), Error> {
+        let Some(endpoint) = &mut self.endpoint else { return Ok(()) };
+        name.clone_into(&mut endpoint.name);
+        Ok(places.networks().rename(&endpoint.network, &endpoint.container, name).map(drop)?)
+    }
+
+    /// The address of this machine there.
+    pub(crate) fn gateway(&self) -> Option<Ipv4Addr> {
+        self.endpoint.as_ref().map(|endpoint| endpoint.gateway)
+    }
+
     /// Takes everything back. What cannot be taken back now is swept when its place is needed.
     pub(crate) fn take_down(&mut self, places: &Places<'_>) {
+        // Its socket to the packet filter is closed before anything is removed there: whoever closes one waits for that.
+        self.resolver = None;
         if let Some(endpoint) = self.endpoint.take() {
             let _ = places.networks().disconnect(&endpoint);
         }
@@ -189,13 +229,13 @@ pub(crate) struct Places<'a> {
 }
 
 impl Places<'_> {
-    fn networks(&self) -> Networks {
+    pub(crate) fn networks(&self) -> Networks {
         Networks::of(self.root, self.run)
     }
 
     /// Whether another container has a monitor. Never asked of our own: a process that opens and closes the file gives its
     /// lock back.
-    fn is_alive(&self, id: &str) -> bool {
+    pub(crate) fn is_alive(&self, id: &str) -> bool {
         is_alive(self.run, id)
     }
 
@@ -237,7 +277,7 @@ pub(crate) fn dns_options(record: &Record) -> Result<DnsOptions, Error> {
 }
 
 /// The ports that a record asks for: each of `-p`, and for `-P` each that is exposed.
-fn published(record: &Record) -> Result<Vec<PublishedPort>, Error> {
+pub(crate) fn published(record: &Record) -> Result<Vec<PublishedPort>, Error> {
     let mut ports = Vec::new();
     for (container, bindings) in &record.host_config.port_bindings {
         let (container_port, protocol) = port(container)?;

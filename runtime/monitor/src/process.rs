@@ -15,8 +15,29 @@ use crate::Error;
 /// Takes the connection of whoever asks from standard input, and lets go of everything else of theirs: terminal, session,
 /// working folder and mounts.
 pub(crate) fn become_monitor() -> Result<Connection, Error> {
-    let starter =
-        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(Error::system("take the connection"))?;
+    let starter = take_stdin()?;
+    leave_caller()?;
+    // SAFETY: the call takes no pointers.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    let _ = rustix::thread::set_name(c"cove-monitor");
+    // The last to be killed for want of memory, where that is allowed.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+    crate::host_mounts::remember();
+    // SAFETY: this process has one thread.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(Error::system("make a mount namespace"))?;
+    // What the host mounts later is seen in volumes of the container; what we mount is not seen by the host.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(Error::system("keep mounts to ourselves"))?;
+    Ok(Connection::over(starter))
+}
+
+/// The socket that is standard input.
+pub(crate) fn take_stdin() -> Result<OwnedFd, Error> {
+    rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(Error::system("take the connection"))
+}
+
+/// Lets go of terminal, session and working folder of whoever has started this process.
+pub(crate) fn leave_caller() -> Result<(), Error> {
     let nothing = File::options().read(true).write(true).open("/dev/null").map_err(Error::system("open /dev/null"))?;
     let nothing = OwnedFd::from(nothing);
     rustix::stdio::dup2_stdin(&nothing).map_err(Error::system("let go of the standard streams"))?;
@@ -26,17 +47,7 @@ pub(crate) fn become_monitor() -> Result<Connection, Error> {
     let _ = rustix::process::setsid();
     rustix::process::chdir("/").map_err(Error::system("change to /"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    // SAFETY: the call takes no pointers.
-    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-    let _ = rustix::thread::set_name(c"cove-monitor");
-    // The last to be killed for want of memory, where that is allowed.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
-    // SAFETY: this process has one thread.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(Error::system("make a mount namespace"))?;
-    // What the host mounts later is seen in volumes of the container; what we mount is not seen by the host.
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .map_err(Error::system("keep mounts to ourselves"))?;
-    Ok(Connection::over(starter))
+    Ok(())
 }
 
 /// Makes a process that does one thing with one descriptor and ends. It ends with us, too; nothing else of ours is

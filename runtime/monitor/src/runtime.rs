@@ -1,10 +1,13 @@
 //! Calls of an OCI runtime: ours, or the one that `--runtime` names.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
+use cove_launcher::{Container, RootFolder};
+use rustix::io::FdFlags;
 use rustix::process::Pid;
 use serde::Deserialize;
 
@@ -14,10 +17,14 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Runtime {
     program: PathBuf,
+    /// It is ours: what does not enter the container is done in this process.
+    is_ours: bool,
     /// Where it keeps its own state.
     root: PathBuf,
     /// Bundle, log and number of the process.
     folder: PathBuf,
+    /// Ours compiles a profile once for all containers of the store.
+    seccomp_cache: PathBuf,
     id: String,
 }
 
@@ -35,15 +42,31 @@ pub(crate) struct Stdio3 {
     pub(crate) stderr: Option<OwnedFd>,
 }
 
+/// A runtime that was called to make the container, and makes it when it is told to. Ours has read and sealed itself by
+/// then, beside us; others begin only then.
+#[derive(Debug)]
+pub(crate) enum Making {
+    /// It waits for a byte; at the end of the pipe it ends.
+    Called { process: Child, gate: OwnedFd },
+    /// To be called.
+    Command(Command),
+}
+
 impl Runtime {
     /// `name` is a path, a name on `$PATH`, or empty or `cove-runtime` for ourselves.
-    pub(crate) fn new(name: &str, folder: &Path, id: &str) -> Self {
-        let program = match name {
-            "" | "cove" | "cove-runtime" => PathBuf::from("/proc/self/exe"),
-            other => PathBuf::from(other),
-        };
-        // A folder of its own: others list what is in `/run/runc`.
-        Self { program, root: folder.join("runtime"), folder: folder.to_owned(), id: id.to_owned() }
+    pub(crate) fn new(name: &str, container: &cove_container::Container, run: &Path) -> Self {
+        let is_ours = matches!(name, "" | "cove" | "cove-runtime");
+        let program = if is_ours { PathBuf::from("/proc/self/exe") } else { PathBuf::from(name) };
+        let folder = container.run_folder();
+        Self {
+            program,
+            is_ours,
+            // A folder of its own: others list what is in `/run/runc`.
+            root: folder.join("runtime"),
+            folder: folder.to_owned(),
+            seccomp_cache: run.join("seccomp"),
+            id: container.id().as_str().to_owned(),
+        }
     }
 
     /// The folder that holds `config.json`.
@@ -51,37 +74,63 @@ impl Runtime {
         &self.folder
     }
 
-    /// Makes the container; its first process waits to be started.
-    pub(crate) fn create(&self, streams: Stdio3, console: Option<&Path>) -> Result<Pid, Error> {
-        let pid_file = self.folder.join("pid");
+    /// Calls the runtime to make the container. Nothing of it needs to be there yet but its streams.
+    pub(crate) fn begin(&self, streams: Stdio3, console: Option<&Path>) -> Result<Making, Error> {
         let mut command = self.command("create");
-        command.arg("--bundle").arg(&self.folder).arg("--pid-file").arg(&pid_file);
+        command.arg("--bundle").arg(&self.folder).arg("--pid-file").arg(self.pid_file());
         if let Some(console) = console {
             command.arg("--console-socket").arg(console);
         }
-        command.arg(&self.id);
         command.stdin(stdio(streams.stdin)).stdout(stdio(streams.stdout)).stderr(stdio(streams.stderr));
-        self.call(command)?;
-        let text = std::fs::read_to_string(&pid_file).map_err(Error::system("read the number of the process"))?;
+        if !self.is_ours {
+            command.arg(&self.id);
+            return Ok(Making::Command(command));
+        }
+        let failed = || Error::system("make a pipe for the runtime");
+        let (wait, gate) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed())?;
+        command.arg("--gate").arg(wait.as_raw_fd().to_string()).arg(&self.id);
+        // Nobody else is started meanwhile: this process has one thread.
+        rustix::io::fcntl_setfd(&wait, FdFlags::empty()).map_err(failed())?;
+        let process = self.spawn(&mut command)?;
+        Ok(Making::Called { process, gate })
+    }
+
+    /// Has the container made; its first process waits to be started.
+    pub(crate) fn create(&self, making: Making) -> Result<Pid, Error> {
+        let mut process = match making {
+            Making::Called { process, gate } => {
+                // If it is gone it has said why.
+                let _ = File::from(gate).write_all(b"!");
+                process
+            }
+            // The container's streams are open in a command until it is dropped.
+            Making::Command(mut command) => self.spawn(&mut command)?,
+        };
+        let status = process.wait().map_err(Error::system("wait for the runtime"))?;
+        self.check(status)?;
+        let text = std::fs::read_to_string(self.pid_file()).map_err(Error::system("read the number of the process"))?;
         let pid = text.trim().parse().ok().and_then(Pid::from_raw);
         pid.ok_or_else(|| Error::Runtime { text: format!("the runtime wrote the number {text:?}"), code: 125 })
     }
 
     /// Lets the first process go on.
     pub(crate) fn start(&self) -> Result<(), Error> {
-        self.simple("start")
+        if self.is_ours { self.ours(|container| container.start()) } else { self.simple("start") }
     }
 
     pub(crate) fn pause(&self) -> Result<(), Error> {
-        self.simple("pause")
+        if self.is_ours { self.ours(|container| container.pause()) } else { self.simple("pause") }
     }
 
     pub(crate) fn resume(&self) -> Result<(), Error> {
-        self.simple("resume")
+        if self.is_ours { self.ours(|container| container.resume()) } else { self.simple("resume") }
     }
 
     /// Ends what is left and forgets the container.
     pub(crate) fn delete(&self) -> Result<(), Error> {
+        if self.is_ours {
+            return self.ours(|container| container.delete(true).map(drop));
+        }
         let mut command = self.command("delete");
         command.arg("--force").arg(&self.id);
         self.call(command)
@@ -93,33 +142,56 @@ impl Runtime {
         self.call(command)
     }
 
+    fn ours(&self, act: impl FnOnce(Container) -> Result<(), cove_launcher::Error>) -> Result<(), Error> {
+        let found = Container::find(&RootFolder::at(self.root.clone()), &self.id);
+        found.and_then(act).map_err(|error| failed(&error.to_string()))
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.join("runtime.log")
     }
 
+    fn pid_file(&self) -> PathBuf {
+        self.folder.join("pid")
+    }
+
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(&self.program);
+        if self.is_ours {
+            command.arg("--seccomp-cache").arg(&self.seccomp_cache);
+        }
         command.arg("--root").arg(&self.root).arg("--log").arg(self.log()).args(["--log-format", "json", name]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 
-    fn call(&self, mut command: Command) -> Result<(), Error> {
+    fn spawn(&self, command: &mut Command) -> Result<Child, Error> {
         let _ = File::create(self.log());
-        let status = command
-            .status()
-            .map_err(|source| Error::NoRuntime { program: self.program.display().to_string(), source })?;
+        let program = || self.program.display().to_string();
+        command.spawn().map_err(|source| Error::NoRuntime { program: program(), source })
+    }
+
+    fn call(&self, mut command: Command) -> Result<(), Error> {
+        let status = self.spawn(&mut command)?.wait().map_err(Error::system("wait for the runtime"))?;
+        self.check(status)
+    }
+
+    /// Says why the runtime has failed.
+    fn check(&self, status: ExitStatus) -> Result<(), Error> {
         if status.success() {
             return Ok(());
         }
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
         let said = log.lines().rev().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
         let text = said.into_iter().find(|line| line.level == "error" || line.level == "fatal").map(|line| line.msg);
-        let text = text.unwrap_or_else(|| format!("the runtime ended ({status}) without saying why"));
-        let text = format!("failed to create task for container: OCI runtime create failed: {text}");
-        let code = exit_code(&text);
-        Err(Error::Runtime { text, code })
+        Err(failed(&text.unwrap_or_else(|| format!("the runtime ended ({status}) without saying why"))))
     }
+}
+
+fn failed(text: &str) -> Error {
+    let text = format!("failed to create task for container: OCI runtime create failed: {text}");
+    let code = exit_code(&text);
+    Error::Runtime { text, code }
 }
 
 /// What docker makes of a runtime's words.

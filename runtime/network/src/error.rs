@@ -213,7 +213,10 @@ fn bracketed(address: &IpAddr) -> String {
 fn as_docker_says(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EADDRNOTAVAIL) => "cannot assign requested address".to_owned(),
-        Some(libc::EACCES) => "permission denied".to_owned(),
+        Some(libc::EACCES) => "permission denied\n\
+            ordinary users may publish ports from 1024 on: choose a larger one, or have root set \
+            `net.ipv4.ip_unprivileged_port_start` to the first one that they may"
+            .to_owned(),
         _ => error.to_string(),
     }
 }

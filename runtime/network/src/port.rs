@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
-use crate::{Binding, Endpoint, Error};
+use crate::{Binding, Error};
 
 /// From which the kernel and docker choose ports nobody asked for.
 const LOCAL_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -148,16 +148,16 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
     (first <= last).then_some(first..=last)
 }
 
-/// Reserves ports for an endpoint: all or none. `last` remembers the last one that was given to who asked for any.
-pub(crate) fn hold(endpoint: &Endpoint, ports: &[PublishedPort], last: &Path) -> Result<Vec<Held>, Error> {
+/// Reserves ports for the endpoint `id` of the container `name`: all or none. `last` remembers the last one that was given to who asked for any.
+pub(crate) fn hold(name: &str, id: &str, ports: &[PublishedPort], last: &Path) -> Result<Vec<Held>, Error> {
     let mut held = Vec::new();
     for port in ports {
         match &port.host_ports {
             HostPorts::Among(range) => {
-                let found = first_free(endpoint, port, range.clone())?;
+                let found = first_free(name, id, port, range.clone())?;
                 held.extend(found.ok_or_else(|| Error::PortAllocated {
-                    name: endpoint.name.clone(),
-                    id: endpoint.id.clone(),
+                    name: name.to_owned(),
+                    id: id.to_owned(),
                     address: port.hosts()[0],
                     port: *range.start(),
                 })?);
@@ -165,10 +165,10 @@ pub(crate) fn hold(endpoint: &Endpoint, ports: &[PublishedPort], last: &Path) ->
             HostPorts::Any => {
                 let range = local_range(&fs_err::read_to_string(LOCAL_RANGE).unwrap_or_default());
                 let before = fs_err::read_to_string(last).ok().and_then(|text| text.trim().parse::<u16>().ok());
-                let found = first_free(endpoint, port, behind(before, range))?;
+                let found = first_free(name, id, port, behind(before, range))?;
                 let found = found.ok_or_else(|| Error::PortsExhausted {
-                    name: endpoint.name.clone(),
-                    id: endpoint.id.clone(),
+                    name: name.to_owned(),
+                    id: id.to_owned(),
                     address: port.hosts()[0],
                 })?;
                 // Two that write at once, or one that is killed, cost nothing but the order.
@@ -200,7 +200,8 @@ fn behind(last: Option<u16>, range: RangeInclusive<u16>) -> impl Iterator<Item =
 
 /// Reserves the first of these ports that is free on all addresses asked for.
 fn first_free(
-    endpoint: &Endpoint,
+    name: &str,
+    id: &str,
     port: &PublishedPort,
     numbers: impl Iterator<Item = u16>,
 ) -> Result<Option<Vec<Held>>, Error> {
@@ -217,7 +218,7 @@ fn first_free(
                 // Nobody asked for IPv6 by name.
                 Err(error) if port.host.is_none() && host.is_ipv6() && is_without_ipv6(&error) => {}
                 Err(source) => {
-                    let (name, id) = (endpoint.name.clone(), endpoint.id.clone());
+                    let (name, id) = (name.to_owned(), id.to_owned());
                     return Err(Error::PortRefused { name, id, address: *host, port: number, source });
                 }
             }

@@ -17,15 +17,29 @@ impl Networks {
         if ports.is_empty() {
             return Ok(Vec::new());
         }
-        let held = port::hold(endpoint, ports, &self.last_port())?;
-        let bindings: Vec<Binding> = held.iter().map(|held| held.binding).collect();
+        let held = self.hold(&endpoint.name, &endpoint.id, ports)?;
+        self.lead_to(endpoint, held.iter().map(|held| held.binding).collect())?;
+        Ok(held)
+    }
+
+    /// Only reserves ports, for a container of this name and an endpoint of this id: the first half of
+    /// [`Networks::publish`], for who is to leave this network before there is an endpoint.
+    pub fn hold(&self, name: &str, id: &str, ports: &[PublishedPort]) -> Result<Vec<Held>, Error> {
+        port::hold(name, id, ports, &self.last_port())
+    }
+
+    /// Leads ports that are reserved to a container: the other half.
+    pub fn lead_to(&self, endpoint: &mut Endpoint, bindings: Vec<Binding>) -> Result<(), Error> {
+        if bindings.is_empty() {
+            return Ok(());
+        }
         // First the record, then what it stands for: nothing leads to a container that no record tells of.
         self.record_ports(endpoint, bindings)?;
         if let Err(error) = Filter::with(|socket| self.lead(socket, endpoint)) {
             let _ = self.record_ports(endpoint, Vec::new());
             return Err(error);
         }
-        Ok(held)
+        Ok(())
     }
 
     /// Takes all ports of a container back. The sockets are the caller's to close, behind this.

@@ -9,7 +9,6 @@ mod bundle;
 mod cells;
 mod peers;
 mod report;
-mod spawn;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use cove_tests::benchmarks::children;
 use cove_tests::{Cmd, Finished};
 
 use crate::bundle::{AT_ONCE, Bundles, Program};
-use crate::spawn::{Ended, bury, run, run_at_once, wait_for};
+use cove_tests::benchmarks::spawn::{Ended, bury, run, run_at_once, wait_for};
 
 /// How a peer is called.
 enum Kind {

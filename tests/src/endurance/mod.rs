@@ -31,7 +31,10 @@ pub fn assert_sane(finished: &Finished, beside: &dyn Debug) {
     }
     // Ended by a signal: of those who kill at random. 137 and 143: what it was attached to was ended.
     let Some(code) = finished.code else { return };
-    assert!([0, 1, 125, 126, 127, 137, 143, 255].contains(&code), "beside {beside:?} a status that docker does not have: {finished}");
+    assert!(
+        [0, 1, 125, 126, 127, 137, 143, 255].contains(&code),
+        "beside {beside:?} a status that docker does not have: {finished}"
+    );
     if [1, 125, 126, 127].contains(&code) {
         assert!(!said.trim().is_empty(), "beside {beside:?} a failure without a word: {finished}");
     }

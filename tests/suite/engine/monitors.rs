@@ -48,6 +48,5 @@ fn killed_anywhere_nothing_is_left() {
     }
     // The next one made sweeps what was never finished.
     engine.run(["--rm", "box", "true"]).ok();
-    std::thread::sleep(Duration::from_secs(1));
     assert_eq!(engine.leftovers(&ids), Vec::<String>::new());
 }

@@ -20,16 +20,16 @@ fn a_gigabyte_of_log_with_a_cap_takes_no_more_than_that() {
     let id = engine.run(words).args(log).args(["box", "sh", "-c", script]).ok();
     engine.words(["wait", "capped"]).limit(Duration::from_secs(170)).ok();
     let folder = engine.cove().root().join("containers").join(&id);
-    let files = std::fs::read_dir(&folder).unwrap().flatten().filter(|file| {
-        file.file_name().to_string_lossy().contains("-json.log")
-    });
+    let files = std::fs::read_dir(&folder)
+        .unwrap()
+        .flatten()
+        .filter(|file| file.file_name().to_string_lossy().contains("-json.log"));
     let sizes: Vec<u64> = files.map(|file| file.metadata().unwrap().len()).collect();
     assert_eq!(sizes.len(), 3, "{sizes:?}");
     assert!(sizes.iter().sum::<u64>() <= 3 * (16 << 20) + (3 << 17), "{sizes:?}");
     // The end of it is there, without a gap.
     let text = engine.words(["logs", "capped"]).run().stdout;
-    let numbers: Vec<u64> =
-        text.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+    let numbers: Vec<u64> = text.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
     assert_eq!(numbers.len(), text.lines().count());
     let gap = numbers.windows(2).find(|pair| pair[1] != pair[0] + 1);
     assert_eq!(gap, None);

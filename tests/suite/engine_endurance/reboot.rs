@@ -30,7 +30,9 @@ fn after_a_start_of_the_machine_everything_has_ended_and_can_be_started() {
     run("by-hand", "--restart=unless-stopped");
     engine.create(["--name", "created", "--cgroup-parent", parent, "box", "true"]).ok();
     engine.words(["stop", "-t", "0", "ended", "by-hand"]).ok();
-    wait_until("it has spoken", std::time::Duration::from_secs(20), || engine.words(["logs", "lasting"]).ok() == "begun");
+    wait_until("it has spoken", std::time::Duration::from_secs(20), || {
+        engine.words(["logs", "lasting"]).ok() == "begun"
+    });
 
     power_off(&engine, &remains);
     let after = |words: &[&str]| rebooted(&engine, engine.words([]).args(words));

@@ -142,6 +142,18 @@ pub fn needs_store(cove: &Cove) -> bool {
     }
 }
 
+/// Whether a command starts containers.
+pub fn starts_containers(cove: &Cove) -> bool {
+    use crate::arguments::ContainerCommand;
+    match &cove.command {
+        Some(Command::Run(_) | Command::Start(_) | Command::Restart(_)) => true,
+        Some(Command::Container { command: Some(command) }) => {
+            matches!(command, ContainerCommand::Run(_) | ContainerCommand::Start(_) | ContainerCommand::Restart(_))
+        }
+        _ => false,
+    }
+}
+
 /// Whether a command writes the files of images.
 pub fn unpacks(cove: &Cove) -> bool {
     let below = |command: &ImageCommand| {

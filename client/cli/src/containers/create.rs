@@ -5,8 +5,9 @@ use std::io::Write;
 use cove_container::check::Kernel;
 use cove_container::config::NetworkMode;
 use cove_container::events::Event;
+use cove_container::spec::refuse_limits;
 use cove_container::{Container, ContainerId, Record, RootFolder, Volumes};
-use cove_engine::{Found, Image, Store};
+use cove_engine::{Found, Image, Store, user_namespace};
 use time::OffsetDateTime;
 
 use crate::arguments::Create;
@@ -22,6 +23,9 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
     let store = context.store()?;
     let found = image(context, &store, arguments)?;
     let requested = options::request(arguments, detached, &found.image.config().document().config, &Kernel::read())?;
+    if user_namespace::is_own() {
+        refuse_limits(&requested.host_config)?;
+    }
     for warning in &requested.warnings {
         context.printer.note(format!("WARNING: {warning}"));
     }
@@ -33,8 +37,10 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
             _ => id.short().to_owned(),
         };
     }
+    let mut host_config = requested.host_config;
+    host_config.links = super::links::kept(context, &host_config.links)?;
     let volumes = Volumes::new(&context.places().root);
-    let resolved = volumes.resolve(&config, &requested.host_config, &context.containers())?;
+    let resolved = volumes.resolve(&config, &host_config, &context.containers())?;
     // Until its record is there nobody knows that the image is needed.
     let hold = store.hold()?;
     let image = store.image(found.image.id())?.ok_or_else(|| no_such_image(&found))?;
@@ -49,7 +55,7 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
         root: image.root_layer().map(RootFolder::of).transpose().map_err(Error::Io)?.unwrap_or_default(),
         mounts: resolved.mounts,
         config,
-        host_config: requested.host_config,
+        host_config,
         endpoints: requested.endpoints,
     };
     let container = context.containers().create(record)?;
@@ -58,6 +64,7 @@ pub fn create(context: &Context, arguments: &Create, detached: bool) -> Result<(
     if let Err(error) = volumes.seed(&record) {
         let _lock = container.lock_exclusive();
         let _ = context.containers().remove(&container);
+        let _ = volumes.remove_anonymous(&record, &context.containers());
         return Err(error.into());
     }
     context.tell(&Event::of_container(&record, "create", &[]));

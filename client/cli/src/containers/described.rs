@@ -99,6 +99,7 @@ pub fn described(context: &Context, container: &Container, sizes: bool) -> Resul
     };
     let size_rw = sizes.then(|| disk_usage(&container.changes()));
     let size_root_fs = size_rw.map(|changed| changed + image(&record).unwrap_or(0));
+    let links = super::links::shown(context, &record);
     let mut arguments = record.arguments().into_iter();
     let shown = |path: &Path| path.display().to_string();
     // They are written when it first starts.
@@ -143,7 +144,7 @@ pub fn described(context: &Context, container: &Container, sizes: bool) -> Resul
         size_root_fs,
         mounts: record.mounts,
         config: record.config,
-        host_config: record.host_config,
+        host_config: HostConfig { links, ..record.host_config },
         network_settings,
     })
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use cove_container::events::Event;
 use cove_container::protocol::{Attach, Connection, MAX_CONTENT, Message, Stop};
 use cove_container::{Container, ContainerId, Durability, State};
+use cove_engine::user_namespace;
 use cove_network::Networks;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -51,11 +52,13 @@ pub fn start(context: &Context, container: &Container, attach: Option<Attach>) -
     if let Some(attach) = attach {
         ours.send(&Message::Attach(attach)).map_err(Error::Io)?;
     }
-    spawn(
-        Command::new(&program).arg("monitor").arg(&places.root).arg(&places.run).arg(container.id().as_str()),
-        theirs,
-    )
-    .map_err(|source| Error::NoRuntime { path: program, source })?;
+    let mut command = Command::new(&program);
+    command.arg("monitor");
+    if user_namespace::is_own() {
+        command.arg("--shared");
+    }
+    command.arg(&places.root).arg(&places.run).arg(container.id().as_str());
+    spawn(&mut command, theirs).map_err(|source| Error::NoRuntime { path: program, source })?;
     Ok(ours)
 }
 

@@ -203,6 +203,7 @@ fn hear(connection: &Connection, buffer: &mut [u8]) -> Result<Heard, Error> {
     let written = match message {
         Message::Output(bytes) => write_all(&mut io::stdout().lock(), bytes),
         Message::ErrorOutput(bytes) => write_all(&mut io::stderr().lock(), bytes),
+        Message::Warning(text) => write_all(&mut io::stderr().lock(), format!("WARNING: {text}\n").as_bytes()),
         Message::Ended(ended) => return Ok(Heard::Over(Outcome::Ended(ended.code))),
         Message::Started => return Ok(Heard::Started),
         // The container has gone before our signal.

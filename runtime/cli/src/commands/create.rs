@@ -1,5 +1,6 @@
 //! `create` and `run`.
 
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use cove_launcher::{ConsoleSocket, Container, CreateOptions, Relay, Signals, attend};
@@ -8,6 +9,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::Failed;
 use crate::arguments::Global;
 use crate::commands::needed;
+use crate::gate;
 use crate::log::Log;
 
 /// What only `run` knows.
@@ -17,7 +19,10 @@ struct RunOptions {
     keep: bool,
 }
 
-fn parse(global: &Global, mut parser: Parser, runs: bool) -> Result<(CreateOptions, RunOptions), Failed> {
+/// What only `create` knows, from monitors: see [`gate`].
+type Gate = Option<RawFd>;
+
+fn parse(global: &Global, mut parser: Parser, runs: bool) -> Result<(CreateOptions, RunOptions, Gate), Failed> {
     let mut options = CreateOptions {
         id: String::new(),
         bundle: PathBuf::from("."),
@@ -32,6 +37,7 @@ fn parse(global: &Global, mut parser: Parser, runs: bool) -> Result<(CreateOptio
         systemd_cgroup: global.systemd_cgroup,
     };
     let mut more = RunOptions::default();
+    let mut gate = None;
     let mut id = None;
     while let Some(argument) = parser.next()? {
         match argument {
@@ -42,6 +48,7 @@ fn parse(global: &Global, mut parser: Parser, runs: bool) -> Result<(CreateOptio
             Arg::Long("no-pivot") => options.no_pivot = true,
             Arg::Long("no-new-keyring") => options.no_new_keyring = true,
             Arg::Long("preserve-fds") => options.preserve_fds = parser.value()?.parse()?,
+            Arg::Long("gate") if !runs => gate = Some(parser.value()?.parse()?),
             Arg::Long("detach") | Arg::Short('d') if runs => more.detach = true,
             Arg::Long("keep") if runs => more.keep = true,
             // Processes whose parents have ended go to whoever is above; for one container that changes nothing.
@@ -52,7 +59,7 @@ fn parse(global: &Global, mut parser: Parser, runs: bool) -> Result<(CreateOptio
     }
     options.id = needed(id)?;
     options.listen_fds = listen_fds();
-    Ok((options, more))
+    Ok((options, more, gate))
 }
 
 /// Relative paths begin where we were called, not in the bundle.
@@ -67,8 +74,13 @@ fn listen_fds() -> u32 {
 }
 
 pub(super) fn create(global: &Global, parser: Parser, log: &Log) -> Result<u8, Failed> {
-    let (options, _) = parse(global, parser, false)?;
+    let (options, _, gate) = parse(global, parser, false)?;
     cove_launcher::ensure_sealed()?;
+    if let Some(gate) = gate
+        && !gate::opens(gate)?
+    {
+        return Ok(1);
+    }
     let created = cove_launcher::create(&global.root, &options)?;
     for warning in &created.warnings {
         log.warning(warning);
@@ -77,7 +89,7 @@ pub(super) fn create(global: &Global, parser: Parser, log: &Log) -> Result<u8, F
 }
 
 pub(super) fn run(global: &Global, parser: Parser, log: &Log) -> Result<u8, Failed> {
-    let (mut options, more) = parse(global, parser, true)?;
+    let (mut options, more, _) = parse(global, parser, true)?;
     cove_launcher::ensure_sealed()?;
     let mut relay = None;
     if !more.detach && options.console_socket.is_none() {

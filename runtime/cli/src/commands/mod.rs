@@ -44,6 +44,7 @@ pub(crate) fn call(global: &Global, command: &str, parser: Parser, log: &Log) ->
         "features" => features::features(parser),
         "spec" => spec::spec(parser),
         "monitor" => monitor::monitor(parser),
+        "namespaces" => monitor::namespaces(parser),
         _ => {
             Err(Failed::from(format!("no command is called {command:?}; `cove-runtime --help` tells which there are")))
         }

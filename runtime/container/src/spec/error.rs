@@ -33,7 +33,7 @@ pub enum SpecError {
     #[error("Decoding seccomp profile failed: {0}")]
     SeccompProfile(String),
     #[error(
-        "`{0}` cannot be held: on cgroup v1 an ordinary user has no cgroup of his own: leave the option away, use cgroup v2, or run it as root"
+        "`{0}` cannot be held: an ordinary user has no cgroup of his own here: leave the option away, or run it as root"
     )]
     RootlessLimit(&'static str),
     #[error(transparent)]

@@ -20,6 +20,7 @@ pub use document::{Capabilities, Linux, Process, Rlimit, Spec};
 pub use error::SpecError;
 pub use identity::{Identity, identity};
 pub use process::{DEFAULT_PATH, environment};
+pub use resources::refuse_limits;
 
 use crate::check::{CgroupVersion, granted_capabilities, security};
 use crate::config::{CgroupnsMode, Config, HostConfig, IpcMode, NetworkMode, PidMode, Propagation, UtsMode};

@@ -13,10 +13,7 @@ use crate::config::{HostConfig, ThrottleDevice};
 pub(super) fn resources(host: &HostConfig, facts: &Facts<'_>, devices: &Devices) -> Result<LinuxResources, SpecError> {
     let mut resources = LinuxResources::default();
     if facts.rootless.is_some_and(|rootless| !rootless.has_cgroup) {
-        return match limit_that_was_asked_for(host) {
-            Some(option) => Err(SpecError::RootlessLimit(option)),
-            None => Ok(resources),
-        };
+        return refuse_limits(host).map(|()| resources);
     }
     resources.set_devices(Some(devices.rules.clone()));
     resources.set_memory(memory(host, facts));
@@ -28,6 +25,11 @@ pub(super) fn resources(host: &HostConfig, facts: &Facts<'_>, devices: &Devices)
     }
     resources.set_block_io(block_io(host)?);
     Ok(resources)
+}
+
+/// For who has no cgroup: refuses what would be silently without effect.
+pub fn refuse_limits(host: &HostConfig) -> Result<(), SpecError> {
+    limit_that_was_asked_for(host).map_or(Ok(()), |option| Err(SpecError::RootlessLimit(option)))
 }
 
 /// The first option that would be silently without effect.

@@ -77,7 +77,7 @@ fn an_ordinary_users_devices_are_bound() {
 fn limits_that_cannot_hold_are_refused() {
     let host = HostConfig { memory: 64 << 20, ..HostConfig::default() };
     let error = build(&Config::default(), &host, &ordinary()).unwrap_err().to_string();
-    assert!(error.starts_with("`--memory` cannot be held: on cgroup v1 an ordinary user"), "{error}");
+    assert!(error.starts_with("`--memory` cannot be held: an ordinary user"), "{error}");
     let own = Rootless { has_cgroup: true, has_many_ids: true, oom_score_adj: 0 };
     let two = Facts { rootless: Some(own), cgroup_version: CgroupVersion::Two, ..facts() };
     let host = HostConfig { cgroupns_mode: CgroupnsMode::Private, ..host };

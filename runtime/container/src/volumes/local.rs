@@ -198,8 +198,12 @@ impl Volume {
     /// # Errors
     /// Somebody works in it.
     pub fn unmount(&self) -> Result<(), Error> {
-        let at = self.data();
         let _lock = self.lock_content()?;
+        self.unmount_locked()
+    }
+
+    fn unmount_locked(&self) -> Result<(), Error> {
+        let at = self.data();
         while self.needs_mount() && is_mounted(&at) {
             unmount(&at, UnmountFlags::empty()).map_err(Error::system("unmount", &at))?;
         }
@@ -216,20 +220,23 @@ impl Volume {
 }
 
 impl Volumes {
-    /// Takes away what was mounted for volumes of a container that has ended, unless others that have them run.
+    /// Takes away what was mounted for volumes of a container that has ended, unless others that have them run. In the mount
+    /// namespace in which they were mounted.
     ///
     /// # Errors
     /// A record that cannot be read. What somebody works in stays mounted.
     pub fn release(&self, id: &ContainerId, mounts: &[MountPoint], containers: &Containers) -> Result<(), Error> {
         for mount in mounts.iter().filter(|mount| mount.kind == MountKind::Volume) {
             let Some(volume) = self.get(&mount.name)?.filter(Volume::needs_mount) else { continue };
+            // A monitor that mounts it has its alive lock first: either it is seen here, or it mounts it again behind us.
+            let _lock = volume.lock_content()?;
             let is_used = super::users_of(volume.name(), containers)?
                 .into_iter()
                 .filter(|user| user != id.as_str())
                 .filter_map(|user| containers.get(&ContainerId::try_from(user).ok()?))
                 .any(|container| container.has_monitor());
             if !is_used {
-                let _ = volume.unmount();
+                let _ = volume.unmount_locked();
             }
         }
         Ok(())

@@ -212,6 +212,11 @@ impl Cgroups {
         self.unit.is_none() && self.unified().is_none()
     }
 
+    /// Whether the container has no cgroup of its own: an ordinary user on version 1.
+    pub(crate) fn are_none(&self) -> bool {
+        self.hierarchies.is_empty()
+    }
+
     /// Whether the container is in the unified hierarchy and in no other.
     pub fn is_unified(&self) -> bool {
         !self.hierarchies.is_empty() && self.hierarchies.iter().all(|hierarchy| hierarchy.version == Version::V2)

@@ -23,6 +23,7 @@ use crate::listener::Listener;
 use crate::network::Places;
 use crate::restart::Restarts;
 use crate::setup::{Setup, Started};
+use crate::shared::Home;
 use crate::streams::Streams;
 
 /// Whoever keeps a pipe of the container open after its end is not waited for longer.
@@ -72,7 +73,7 @@ struct Running {
 
 impl Monitor {
     /// Takes the container's lock, and everything that it needs for life.
-    pub(crate) fn new(places: &Places<'_>, container: Container) -> Result<Self, Error> {
+    pub(crate) fn new(places: &Places<'_>, container: Container, home: Option<Home>) -> Result<Self, Error> {
         container.make_run_folder()?;
         let alive = container.take_alive()?.ok_or_else(|| Error::Running(container.id().clone()))?;
         let signals = Signals::hold().map_err(|error| Error::Runtime { text: error.to_string(), code: 125 })?;
@@ -80,7 +81,7 @@ impl Monitor {
         let before = container.written_state()?;
         let listener = Listener::at(&container.socket())?;
         let log = crate::setup::open_log(&container, &record)?;
-        let setup = Setup::new(places, &container, &record)?;
+        let setup = Setup::new(places, &container, &record, home);
         let state = State { error: String::new(), oom_killed: false, stopped_by_user: false, ..before };
         Ok(Self {
             container,
@@ -114,6 +115,9 @@ impl Monitor {
             self.leave(root, run, Some(&refusal));
             return Err(error);
         }
+        for warning in self.setup.network().take_warnings() {
+            self.clients[0].say(&Message::Warning(warning.into()));
+        }
         self.clients[0].say(&Message::Started);
         while !matches!(self.phase, Phase::Over) {
             self.turn()?;
@@ -139,7 +143,7 @@ impl Monitor {
         let durability = if has_policy { Durability::Lasting } else { Durability::Passing };
         let begun = self.container.write_state(&self.state, durability).map_err(Error::from);
         if let Err(error) = begun.and_then(|()| self.setup.let_go()) {
-            self.setup.clean_up();
+            self.setup.clean_up(&self.record);
             return Err(error);
         }
         self.phase = Phase::Running(Running { started, since: Instant::now(), kill_at: None });
@@ -191,7 +195,7 @@ impl Monitor {
             log.end(Stream::Stdout);
             log.end(Stream::Stderr);
         }
-        self.setup.clean_up();
+        self.setup.clean_up(&self.record);
         self.state = State {
             status: Status::Exited,
             pid: None,
@@ -245,24 +249,25 @@ impl Monitor {
         // If the disk is full the next command finds a monitor that is gone, and writes the end down.
         let _ = self.container.write_state(&self.state, Durability::Lasting);
         drop(self.log.take());
+        let mut is_forgotten = false;
         if self.container.is_removed_at_end() {
             self.tell_the_end(code, |client| client.waits_for == Some(Awaited::End));
             // Who has asked for something and holds the lock hears that nobody does it any more: we wait for the lock.
             if refusal.is_none() {
                 self.clients.retain(|client| client.waits_for.is_some() || client.attached.is_some());
             }
-            self.setup.unmount();
             // Whoever hears that it could not be started holds the lock until then.
             let lock = if refusal.is_some() { Ok(None) } else { self.container.lock_exclusive().map(Some) };
             let containers = Containers::new(root, run);
-            if lock.is_ok() && containers.remove(&self.container).is_ok() {
+            if lock.is_ok() && containers.forget(&self.container).is_ok() {
+                is_forgotten = true;
                 self.tell("destroy", &[]);
                 // As `rm -v`: what cannot be removed is for `volume prune`.
                 let _ = Volumes::new(root).remove_anonymous(&self.record, &containers);
             }
         }
         // Before anybody hears of the end: they may start it again at once.
-        let Self { alive, mut clients, .. } = self;
+        let Self { alive, mut clients, container, setup, .. } = self;
         drop(alive);
         for client in &mut clients {
             client.flush();
@@ -271,6 +276,12 @@ impl Monitor {
                 (None, Some(Awaited::Stopped)) => client.say(&Message::Done),
                 (None, _) => client.say(&Message::Ended(Ended { code })),
             }
+        }
+        // Nobody needs to wait for that: a file system is taken down, and files are deleted.
+        drop(clients);
+        setup.unmount();
+        if is_forgotten {
+            let _ = container.erase();
         }
     }
 }

@@ -70,9 +70,10 @@ impl Monitor {
             Message::Signal(number) => self.signal_asked(number),
             Message::Pause => self.pause(true),
             Message::Unpause => self.pause(false),
-            Message::Reload => self.container.record().map(|record| self.record = record).map_err(Error::from),
+            Message::Reload => self.reload(),
             // What only monitors say.
-            Message::Started
+            Message::Warning(_)
+            | Message::Started
             | Message::Output(_)
             | Message::ErrorOutput(_)
             | Message::Ended(_)
@@ -86,6 +87,16 @@ impl Monitor {
                 self.clients[index].say(&Message::Refused(refusal));
             }
         }
+    }
+
+    /// The record has changed: its name, its limits or its links.
+    fn reload(&mut self) -> Result<(), Error> {
+        let record = self.container.record()?;
+        if record.name != self.record.name {
+            self.setup.rename(&record.name)?;
+        }
+        self.record = record;
+        Ok(())
     }
 
     pub(super) fn kill(&mut self, signal: Signal) {
@@ -147,6 +158,11 @@ impl Monitor {
             return Err(Error::NotRunning(id.clone()));
         }
         match (pause, self.state.status == Status::Paused) {
+            _ if cove_launcher::is_rootless() => {
+                let text =
+                    "an ordinary user has no cgroup here that could be frozen\nrun it as root, or stop the container";
+                return Err(Error::Paused(format!("Cannot pause container {id}: {text}")));
+            }
             (true, true) => return Err(Error::Paused(format!("Container {id} is already paused"))),
             (false, false) => return Err(Error::Paused(format!("Container {id} is not paused"))),
             (true, false) => self.setup.pause()?,

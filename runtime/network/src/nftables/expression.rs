@@ -170,6 +170,32 @@ impl<'a, 'b> Expressions<'a, 'b> {
         self.compare(false, &address);
     }
 
+    /// The packet is for this address.
+    pub(crate) fn destination_is(&mut self, address: [u8; 4]) {
+        self.load_destination(Register::First);
+        self.compare(true, &address);
+    }
+
+    /// The packet is of this protocol.
+    pub(crate) fn protocol_is(&mut self, protocol: u8) {
+        self.load_protocol(Register::First);
+        self.compare(true, &[protocol]);
+    }
+
+    /// The packet is for this port.
+    pub(crate) fn destination_port_is(&mut self, port: u16) {
+        self.load_destination_port(Register::First);
+        self.compare(true, &port.to_be_bytes());
+    }
+
+    /// Puts a value into a register.
+    pub(crate) fn set(&mut self, register: Register, value: &[u8]) {
+        self.add("immediate", |values| {
+            values.number_to_network(1, register.number());
+            values.nest(2, |data| data.bytes(DATA_VALUE, value));
+        });
+    }
+
     /// Loads the packet's destination address.
     pub(crate) fn load_destination(&mut self, register: Register) {
         self.payload(1, 16, 4, register);

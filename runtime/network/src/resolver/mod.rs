@@ -2,7 +2,7 @@
 //!
 //! A state machine for the monitor's event loop: no thread, nothing waits. The monitor polls one descriptor
 //! ([`Resolver::descriptor`]), wakes at [`Resolver::deadline`], and calls [`Resolver::ready`] for either. The sockets that
-//! containers ask are made in their namespace ([`sockets_in`]); those that ask the host's servers are made where the
+//! containers ask are made in their namespace ([`sockets_behind_53`]); those that ask the host's servers are made where the
 //! monitor is, in the host's.
 //!
 //! A message is passed on as it came, with another id: what is in it beside the question (EDNS, DNSSEC) is between the
@@ -11,6 +11,7 @@
 
 mod client;
 mod configuration;
+mod lead;
 mod message;
 mod server;
 mod sockets;
@@ -21,4 +22,4 @@ mod tests;
 
 pub use configuration::{DnsOptions, HostResolver, Nameserver, container_resolv_conf};
 pub use server::{FindAddresses, FindName, Names, Resolver};
-pub use sockets::{ADDRESS, Sockets, SocketsError, sockets_in};
+pub use sockets::{ADDRESS, Sockets, SocketsError, sockets_behind_53, sockets_in};

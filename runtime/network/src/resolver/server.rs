@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
 use super::client::{Client, Over};
+use super::lead::Lead;
 use super::message::{
     CLASS_IN, Code, Malformed, Query, TYPE_A, TYPE_AAAA, TYPE_HTTPS, TYPE_MX, TYPE_PTR, TYPE_SVCB, code, refusal,
 };
@@ -50,6 +51,7 @@ pub struct Resolver {
     epoll: OwnedFd,
     udp: OwnedFd,
     tcp: OwnedFd,
+    _lead: Option<Lead>,
     servers: Vec<SocketAddr>,
     names: Names,
     /// Numbers are never used twice: an event that comes late finds nothing.
@@ -82,13 +84,14 @@ impl Resolver {
     /// does not know itself. Without servers (an internal network) it knows nothing else.
     pub fn new(sockets: Sockets, servers: Vec<SocketAddr>, names: Names) -> std::io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let Sockets { udp, tcp, .. } = sockets;
+        let Sockets { udp, tcp, lead, .. } = sockets;
         epoll::add(&epoll, &udp, epoll::EventData::new_u64(UDP), epoll::EventFlags::IN)?;
         epoll::add(&epoll, &tcp, epoll::EventData::new_u64(TCP), epoll::EventFlags::IN)?;
         Ok(Self {
             epoll,
             udp,
             tcp,
+            _lead: lead,
             servers,
             names,
             next_token: 2,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cove_container::protocol::Message;
 use cove_container::{Container, Record, Status, config};
-use cove_engine::{CommitRequest, Image, apply_changes};
+use cove_engine::{CommitRequest, Image, apply_changes, user_namespace};
 use cove_oci::{Digest, Empty, Healthcheck, Reference, RunConfig};
 use signal_hook::iterator::{Handle, Signals};
 
@@ -29,7 +29,11 @@ pub fn run(context: &Context, arguments: &Commit) -> Result<(), Error> {
     let absent = || cove_engine::Error::NoSuchImage(record.image.clone());
     let id: Digest = record.image.parse().map_err(|_| absent())?;
     let parent = store.image(&id)?.ok_or_else(absent)?;
-    let paused = if arguments.pause { Paused::begin(&container)? } else { None };
+    let can_pause = !user_namespace::is_own();
+    if arguments.pause && !can_pause && container.state()?.0.status == Status::Running {
+        context.printer.note("WARNING: the container runs on while it is committed: an ordinary user cannot pause it");
+    }
+    let paused = if arguments.pause && can_pause { Paused::begin(&container)? } else { None };
     let image = store.commit(CommitRequest {
         parent: &parent,
         upper: &container.changes(),

@@ -16,6 +16,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use serde::Deserialize;
 
 use crate::arguments::Exec;
+use crate::containers::link_environment;
 use crate::containers::{is_ours, runtime_of};
 use crate::context::Context;
 use crate::error::Error;
@@ -42,7 +43,7 @@ pub fn run(context: &Context, arguments: &Exec) -> Result<(), Error> {
         _ => return Err(Error::Refused(format!("container {} is not running", container.id()))),
     };
     let record = container.record()?;
-    let process = process(arguments, command, &record, pid)?;
+    let process = process(arguments, command, &record, pid, &link_environment(&container, &record))?;
     // Docker's words are one text: the program, a space, its arguments.
     let (program, rest) = command.split_first().map_or(("", &[][..]), |(program, rest)| (program.as_str(), rest));
     let words = format!("{program} {}", rest.join(" "));
@@ -62,7 +63,13 @@ pub fn run(context: &Context, arguments: &Exec) -> Result<(), Error> {
     ended
 }
 
-fn process(arguments: &Exec, command: &[String], record: &Record, pid: i32) -> Result<Process, Error> {
+fn process(
+    arguments: &Exec,
+    command: &[String],
+    record: &Record,
+    pid: i32,
+    links: &[String],
+) -> Result<Process, Error> {
     let (config, host) = (&record.config, &record.host_config);
     let root = Path::new("/proc").join(pid.to_string()).join("root");
     let root = rustix::fs::open(&root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -93,7 +100,7 @@ fn process(arguments: &Exec, command: &[String], record: &Record, pid: i32) -> R
         terminal: arguments.tty,
         user: runs_as,
         args: command.to_vec(),
-        env: environment(&own, &[]),
+        env: environment(&own, links),
         cwd: if folder.is_empty() { "/".to_owned() } else { folder.to_owned() },
         capabilities: Capabilities { bounding: granted, effective: active.clone(), permitted: active },
         rlimits: host.ulimits.iter().map(rlimit).collect(),

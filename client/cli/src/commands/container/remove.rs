@@ -7,7 +7,7 @@ use cove_container::protocol::{Message, Stop};
 use cove_container::{Container, Record, Status, Volumes};
 
 use crate::arguments::RemoveContainers;
-use crate::containers::{ask_within, end_silent, sweep_networks};
+use crate::containers::{ask_within, end_silent, remove_link, sweep_networks};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -25,6 +25,9 @@ pub struct Options {
 
 /// Removes containers.
 pub fn run(context: &Context, arguments: &RemoveContainers) -> Result<(), Error> {
+    if arguments.link {
+        return links(context, arguments);
+    }
     let options = Options { force: arguments.force, volumes: arguments.volumes };
     super::each(context, &arguments.containers, |name, container| match remove(context, container, options) {
         Err(Error::InUse { status, .. }) => Err(Error::InUse { name: name.to_owned(), status }),
@@ -32,6 +35,23 @@ pub fn run(context: &Context, arguments: &RemoveContainers) -> Result<(), Error>
         Err(Error::Container(cove_container::Error::NoSuchContainer(_))) if options.force => Ok(()),
         other => other,
     })
+}
+
+/// `rm --link`: the names are those of links.
+fn links(context: &Context, arguments: &RemoveContainers) -> Result<(), Error> {
+    let mut failed = false;
+    for name in &arguments.containers {
+        match remove_link(context, name) {
+            Ok(()) => context.printer.line(name)?,
+            Err(error) => {
+                failed = true;
+                if let Some(text) = error.text() {
+                    context.printer.note(text);
+                }
+            }
+        }
+    }
+    if failed { Err(Error::Told) } else { Ok(()) }
 }
 
 /// Removes a container.
@@ -77,6 +97,8 @@ pub(super) fn remove(context: &Context, container: &Container, options: Options)
 /// What a container that is gone has kept: volumes, and layers of an image that is gone already.
 fn let_go(context: &Context, record: &Record, options: Options) -> Result<(), Error> {
     let places = context.places();
+    // What was mounted to be filled, for a container that never ran.
+    let _ = Volumes::new(&places.root).release(&record.id, &record.mounts, &context.containers());
     if options.volumes {
         Volumes::new(&places.root).remove_anonymous(record, &context.containers())?;
     }

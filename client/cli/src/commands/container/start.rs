@@ -61,6 +61,7 @@ pub(super) fn start(context: &Context, container: &Container) -> Result<(), Erro
     let mut buffer = vec![0; MAX_CONTENT + 1];
     loop {
         match connection.receive(&mut buffer) {
+            Ok(Some(Message::Warning(text))) => context.printer.note(format!("WARNING: {text}")),
             Ok(Some(Message::Started)) => return Ok(()),
             Ok(Some(Message::Refused(refusal))) => return Err(Error::Refused(refusal.text)),
             Ok(Some(_)) => {}

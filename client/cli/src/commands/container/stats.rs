@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cove_container::{Container, Record};
+use cove_engine::user_namespace;
 use serde::Deserialize;
 
 use crate::arguments::Stats;
@@ -54,6 +55,11 @@ struct Watched {
 
 /// Prints what containers use, each second anew unless once is enough.
 pub fn run(context: &Context, arguments: &Stats) -> Result<(), Error> {
+    if user_namespace::is_own() {
+        let text = "cannot tell what containers use: an ordinary user has no cgroup here that counts it\n\
+            `cove top` lists their processes; run containers as root to have them counted";
+        return Err(Error::Refused(text.to_owned()));
+    }
     let mut before = BTreeMap::new();
     let list = List {
         columns: COLUMNS,

@@ -6,7 +6,9 @@ use cove_container::check::{Kernel, check_limits};
 use cove_container::config::{HostConfig, RestartCondition};
 use cove_container::events::Event;
 use cove_container::protocol::Message;
+use cove_container::spec::refuse_limits;
 use cove_container::{Container, Record};
+use cove_engine::user_namespace;
 
 use crate::arguments::Update;
 use crate::containers::{ask, runtime_of};
@@ -48,6 +50,9 @@ fn update(container: &Container, arguments: &Update) -> Result<Vec<String>, Erro
     }
     arguments.apply_limits(&mut host);
     check_limits(&mut host, &Kernel::read(), &mut warnings).map_err(OptionError::from)?;
+    if user_namespace::is_own() {
+        refuse_limits(&host).map_err(|error| cannot(error.to_string()))?;
+    }
     let is_running = container.state()?.0.status.is_running();
     let changed = Record { host_config: host, ..record.clone() };
     // First what the kernel may refuse: then nothing has changed.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{ADDRESS, Names, Resolver, Sockets, sockets_in};
+use super::{ADDRESS, Names, Resolver, Sockets, sockets_behind_53, sockets_in};
 
 /// Numbers that look random and are the same in every run.
 struct Numbers(u64);

@@ -80,3 +80,30 @@ fn a_free_port_leaves_53_to_the_container() {
         assert!(sockets_in(not_a_namespace.as_fd(), 0).is_err());
     });
 }
+
+#[test]
+fn port_53_of_the_container_is_free_and_the_resolver_answers_there_all_the_same() {
+    in_container(|| {
+        let here = fs::File::open("/proc/thread-self/ns/net").unwrap();
+        let sockets = sockets_behind_53(here.as_fd()).unwrap();
+        assert_ne!(sockets.port, 53);
+        let _running = Running::start_at(sockets, &[]);
+        // A name server of the container: it hears what is not for the resolver.
+        let own = UdpSocket::bind("0.0.0.0:53").unwrap();
+        let _own = TcpListener::bind("0.0.0.0:53").unwrap();
+        let query = question(7, "web", 1);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        // A socket that is connected hears nothing from elsewhere.
+        client.connect((ADDRESS, 53)).unwrap();
+        client.send(&query).unwrap();
+        assert_eq!(data(&receive(&client)), [[172, 18, 0, 2]]);
+        let mut connection = TcpStream::connect((ADDRESS, 53)).unwrap();
+        send_framed(&mut connection, &query);
+        assert_eq!(data(&receive_framed(&mut connection).unwrap()), [[172, 18, 0, 2]]);
+        let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+        other.send_to(b"for its own", "127.0.0.1:53").unwrap();
+        own.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(receive(&own), b"for its own");
+    });
+}

@@ -1,5 +1,7 @@
 //! What the benchmarks share: medians, the machine, and the sections of BENCHMARKS.md.
 
+pub mod spawn;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
