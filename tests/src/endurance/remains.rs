@@ -21,7 +21,7 @@ impl<'a> Remains<'a> {
     pub fn of(engine: &'a CoveEngine) -> Self {
         let scratch = engine.cove().scratch().path();
         let name = scratch.file_name().expect("a folder has a name").to_string_lossy().into_owned();
-        Self { engine, parent: format!("cove-tests-{name}"), content: engine.cove().content() }
+        Self { engine, parent: format!("/cove-tests-{name}"), content: engine.cove().content() }
     }
 
     /// The cgroup that containers are to lie in.
@@ -85,7 +85,7 @@ impl<'a> Remains<'a> {
     /// The numbers of all processes that belong to this engine: commands, monitors, runtimes and what containers run.
     pub fn processes(&self) -> Vec<i32> {
         let place = self.engine.cove().scratch().path().display().to_string();
-        let inside = format!("/{}/", self.parent);
+        let inside = format!("{}/", self.parent);
         let numbers = entries(Path::new("/proc"));
         let numbers = numbers.iter().filter_map(|path| path.file_name()?.to_str()?.parse::<i32>().ok());
         let own = std::process::id().cast_signed();
@@ -116,7 +116,7 @@ impl<'a> Remains<'a> {
         let root = PathBuf::from("/sys/fs/cgroup");
         let mut hierarchies = entries(&root);
         hierarchies.push(root);
-        hierarchies.into_iter().map(|path| path.join(&self.parent)).filter(|path| path.is_dir()).collect()
+        hierarchies.into_iter().map(|path| path.join(self.parent.trim_start_matches('/'))).filter(|path| path.is_dir()).collect()
     }
 }
 
