@@ -116,7 +116,11 @@ impl<'a> Remains<'a> {
         let root = PathBuf::from("/sys/fs/cgroup");
         let mut hierarchies = entries(&root);
         hierarchies.push(root);
-        hierarchies.into_iter().map(|path| path.join(self.parent.trim_start_matches('/'))).filter(|path| path.is_dir()).collect()
+        hierarchies
+            .into_iter()
+            .map(|path| path.join(self.parent.trim_start_matches('/')))
+            .filter(|path| path.is_dir())
+            .collect()
     }
 }
 
