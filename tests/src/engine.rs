@@ -22,6 +22,14 @@ impl CoveEngine {
         engine
     }
 
+    /// The same, with the store in this folder.
+    pub fn with_root(root: &std::path::Path) -> Self {
+        let engine = Self { cove: Cove::with_root(root), runtime: None };
+        own_network();
+        engine.cove.load(&busybox_image(), "box:latest");
+        engine
+    }
+
     /// With a Debian image, called `debian`.
     pub fn with_debian() -> Self {
         let engine = Self { cove: Cove::new(), runtime: None };

@@ -23,6 +23,7 @@ mod dice;
 mod digest;
 mod distribution;
 mod dockerd;
+pub mod endurance;
 mod engine;
 mod exchanger;
 mod forward;

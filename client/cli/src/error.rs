@@ -83,6 +83,18 @@ pub enum Error {
     /// A container's monitor refuses something.
     #[error("Error response from daemon: {0}")]
     Refused(String),
+    /// A monitor hears nothing.
+    #[error(
+        "the monitor of container {id} does not answer: process {monitor} {why}\n`kill -9 {monitor}` ends it; the next command on the container puts right what it leaves"
+    )]
+    Silent {
+        /// The container.
+        id: String,
+        /// The monitor's number.
+        monitor: i32,
+        /// What is known of it.
+        why: &'static str,
+    },
     /// The program that starts containers is not there.
     #[error("cannot start `{}`: {source}\nit belongs beside `cove`; COVE_RUNTIME names another place", path.display())]
     NoRuntime {
@@ -285,7 +297,7 @@ impl Error {
                 None
             }
             Error::Store(error) if is_broken_pipe(error) => None,
-            error => Some(chain(error)),
+            error => Some(with_advice(chain(error))),
         }
     }
 }
@@ -293,6 +305,14 @@ impl Error {
 /// `run` says that what stops it is its own, not the program's.
 pub fn of_run(text: &str) -> String {
     format!("cove: {text}\n\nRun 'cove run --help' for more information")
+}
+
+/// Who hears that a disk is full hears what takes space, too.
+fn with_advice(text: String) -> String {
+    if !text.contains("No space left on device") {
+        return text;
+    }
+    format!("{text}\n`cove system df` shows what takes space, `cove system prune` removes what nobody uses")
 }
 
 /// The same of an archive of a container's files.

@@ -163,7 +163,7 @@ impl Containers {
         } else if let Some(id) = self.holder_of(&names, &record.name) {
             return Err(Error::NameTaken { name: record.name, id: id.to_string() });
         }
-        self.sweep()?;
+        self.sweep(&names)?;
         let container = self.at(&record.id, record.host_config.auto_remove);
         let made = container.make(&record).and_then(|()| names.give(&record.name, &record.id));
         match made {
@@ -246,7 +246,13 @@ impl Containers {
     }
 
     /// Removes what killed commands have left. Whoever makes or hides a container holds the lock that we hold.
-    fn sweep(&self) -> Result<(), Error> {
+    fn sweep(&self, names: &Names) -> Result<(), Error> {
+        for name in names_in(&names.folder)? {
+            // Of those that went with a start of the machine, and links that were never put into their place.
+            if self.holder_of(names, &name).is_none() {
+                let _ = std::fs::remove_file(names.folder.join(name));
+            }
+        }
         for (folder, is_passing) in [(self.lasting(), false), (self.passing(), true)] {
             for name in names_in(&folder)? {
                 let path = folder.join(&name);
@@ -404,6 +410,9 @@ impl Container {
     /// # Errors
     /// A file that is damaged.
     pub fn written_state(&self) -> Result<State, Error> {
+        if let Some(state) = file::read_json(&self.run.join("state.json"))? {
+            return Ok(state);
+        }
         Ok(file::read_json(&self.record.join("state.json"))?.unwrap_or_else(State::created))
     }
 
@@ -427,11 +436,20 @@ impl Container {
 
     /// Writes down what it does: its monitor, or whoever holds its exclusive lock while there is none.
     ///
+    /// First into the run folder, which is in memory and what everybody reads until the machine's next start; then beside
+    /// the record. A disk that is full keeps only the second from being written: what a container does is known
+    /// nevertheless, and lost only with a start of the machine before it is written again.
+    ///
     /// # Errors
-    /// The disk is full.
+    /// Neither could be written.
     pub fn write_state(&self, state: &State, durability: Durability) -> Result<(), Error> {
-        let durability = if self.is_removed_at_end() { Durability::Passing } else { durability };
-        file::write_json(&self.record.join("state.json"), state, durability)
+        let passing = self.make_run_folder();
+        let passing = passing.and_then(|()| file::write_json(&self.run.join("state.json"), state, Durability::Passing));
+        if self.is_removed_at_end() {
+            return passing;
+        }
+        let lasting = file::write_json(&self.record.join("state.json"), state, durability);
+        if passing.is_ok() { Ok(()) } else { lasting }
     }
 
     /// Whether a monitor is there.
@@ -439,7 +457,7 @@ impl Container {
         Alive::is_held(&self.alive())
     }
 
-    /// Its monitor's process, if one is there and can be seen from here.
+    /// Its monitor's process, if one is there and can be seen from here. Not for the monitor itself.
     pub fn monitor(&self) -> Option<Pid> {
         Alive::holder(&self.alive())
     }
@@ -473,9 +491,17 @@ impl Container {
             return Err(Error::NoSuchContainer(self.id.to_string()));
         }
         self.make_run_folder()?;
-        let lock = lock(&self.operation())?;
+        let lock = match lock(&self.operation()) {
+            Err(_) if !self.exists() => return Err(Error::NoSuchContainer(self.id.to_string())),
+            lock => lock?,
+        };
         // Who had the lock before us may have removed it.
-        if self.exists() { Ok(lock) } else { Err(Error::NoSuchContainer(self.id.to_string())) }
+        if self.exists() {
+            return Ok(lock);
+        }
+        // And the folder with it, which we have made again.
+        let _ = delete(&self.run);
+        Err(Error::NoSuchContainer(self.id.to_string()))
     }
 
     fn make(&self, record: &Record) -> Result<(), Error> {
@@ -510,11 +536,21 @@ impl Container {
     /// Deletes the files of a container that was [forgotten](Containers::forget).
     pub fn erase(&self) -> Result<(), Error> {
         let mut failed = None;
-        for folder in [self.unfinished(&self.record), self.record.clone(), self.disk.clone(), self.run.clone()] {
-            if let Err(error) = delete(&folder).1 {
-                failed.get_or_insert(Error::system("delete", &folder)(error));
+        let mut delete = |folder: &Path| {
+            if let Err(error) = delete(folder).1 {
+                failed.get_or_insert(Error::system("delete", folder)(error));
             }
+        };
+        delete(&self.unfinished(&self.record));
+        if !self.is_removed_at_end() {
+            delete(&self.record);
         }
+        delete(&self.disk);
+        // Whoever waits for the lock in it may make a file in this moment: not where it is deleted.
+        let hidden = self.unfinished(&self.run);
+        delete(&hidden);
+        let _ = std::fs::rename(&self.run, &hidden);
+        delete(&hidden);
         failed.map_or(Ok(()), Err)
     }
 

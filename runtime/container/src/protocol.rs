@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
@@ -319,6 +321,24 @@ impl Connection {
         self.receive_with(buffer, RecvFlags::empty())
     }
 
+    /// Waits for a message, but no longer than that: [`io::ErrorKind::TimedOut`].
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn receive_within<'a>(&self, buffer: &'a mut [u8], time: Duration) -> io::Result<Option<Message<'a>>> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+            match poll(&mut [PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN)], Some(&left)) {
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(_) => return self.receive_with(buffer, RecvFlags::DONTWAIT),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// A message, if there is one: [`io::ErrorKind::WouldBlock`] if not.
     ///
     /// # Errors
@@ -399,6 +419,8 @@ mod tests {
             ours.send(message).expect("sent");
             assert_eq!(theirs.receive(&mut buffer).expect("a message").as_ref(), Some(message));
         }
+        let waited = theirs.receive_within(&mut buffer, std::time::Duration::from_millis(1));
+        assert_eq!(waited.expect_err("nothing yet").kind(), std::io::ErrorKind::TimedOut);
         assert_eq!(theirs.try_receive(&mut buffer).expect_err("nothing yet").kind(), std::io::ErrorKind::WouldBlock);
         drop(ours);
         assert_eq!(theirs.receive(&mut buffer).expect("an end"), None);

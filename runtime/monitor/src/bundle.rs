@@ -109,7 +109,8 @@ fn init(places: &Places<'_>) -> Result<Bind, Error> {
 
 fn cgroup(parent: &str, id: &ContainerId) -> PathBuf {
     let parent = if parent.is_empty() { cove_container::cgroups::PARENT } else { parent };
-    Path::new(parent).join(id.as_str())
+    // Not relative to the cgroups of whoever has started us: those may be others in each hierarchy, and nobody would find it.
+    Path::new("/").join(parent).join(id.as_str())
 }
 
 /// Docker's default profile for a process with these capabilities.

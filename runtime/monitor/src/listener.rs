@@ -4,7 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cove_container::protocol::{Connection, SocketPlace};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, shutdown, socket_with,
+};
 
 use crate::Error;
 
@@ -34,9 +36,11 @@ impl Listener {
         accept_with(&self.socket, SocketFlags::CLOEXEC).ok().map(Connection::over)
     }
 
-    /// Nobody connects any more.
+    /// Nobody connects any more, and who waits to be heard hears that nobody does.
     pub(crate) fn close(&self) {
         let _ = std::fs::remove_file(&self.path);
+        let _ = shutdown(&self.socket, Shutdown::Both);
+        while self.accept().is_some() {}
     }
 }
 

@@ -93,7 +93,7 @@ struct Folders {
 
 /// Describes a container; `sizes`: with the bytes of its files.
 pub fn described(context: &Context, container: &Container, sizes: bool) -> Result<Described, Error> {
-    let state = put_right(container)?;
+    let state = put_right(context, container)?;
     let record = container.record()?;
     let places = context.places();
     let networks = Networks::of(&places.root, &places.run);

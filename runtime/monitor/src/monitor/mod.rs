@@ -287,6 +287,10 @@ impl Monitor {
         let mut is_forgotten = false;
         if self.container.is_removed_at_end() {
             self.tell_the_end(code, |client| client.waits_for == Some(Awaited::End));
+            // Who has asked for something and holds the lock hears that nobody does it any more: we wait for the lock.
+            if refusal.is_none() {
+                self.clients.retain(|client| client.waits_for.is_some() || client.attached.is_some());
+            }
             // Whoever hears that it could not be started holds the lock until then.
             let lock = if refusal.is_some() { Ok(None) } else { self.container.lock_exclusive().map(Some) };
             let containers = Containers::new(root, run);

@@ -11,7 +11,7 @@ use rustix::process::{Signal, WaitOptions};
 use super::execs::Ready;
 use super::{Monitor, Phase};
 use crate::Error;
-use crate::clients::Client;
+use crate::clients::{Awaited, Client};
 use crate::health::Checks;
 use crate::streams::Streams;
 
@@ -56,7 +56,11 @@ impl Monitor {
         self.end_execs();
         if let Phase::Draining { streams, until, .. } = &self.phase {
             let late = Instant::now() >= *until;
-            if ((streams.is_drained() && self.execs.is_empty()) || late) && !self.clients.iter().any(Client::holds_up) {
+            // Who reads slowly gets everything, unless somebody waits for the end that they hold up.
+            let is_held = self.clients.iter().any(Client::holds_up);
+            let is_awaited = self.clients.iter().any(|client| client.waits_for == Some(Awaited::Stopped));
+            let is_drained = streams.is_drained() && self.execs.is_empty();
+            if (is_drained || late) && !(is_held && !(late && is_awaited)) {
                 self.ended();
             }
         }

@@ -6,7 +6,7 @@ use cove_container::{Container, Status};
 
 use super::run::finished;
 use crate::arguments;
-use crate::containers::{DetachKeys, Outcome, Session};
+use crate::containers::{DetachKeys, Outcome, Session, connect};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -54,6 +54,23 @@ pub(super) fn attach(
         return refused("You cannot attach to a stopped container, start it first");
     };
     context.tell(&Event::of_container(&record, "attach", &[]));
-    connection.send(&Message::Attach(session.attach)).map_err(Error::Io)?;
-    session.run(&connection, || {})
+    let outcome = match connection.send(&Message::Attach(session.attach)) {
+        Ok(()) => session.run(&connection, || {})?,
+        Err(_) => Outcome::Lost,
+    };
+    match outcome {
+        Outcome::Lost => ended_before(container),
+        outcome => Ok(outcome),
+    }
+}
+
+/// The monitor has gone without a word: it was killed, or was at its last acts and heard nobody any more.
+fn ended_before(container: &Container) -> Result<Outcome, Error> {
+    connect(container)?;
+    match container.state() {
+        Ok((_, true)) => Ok(Outcome::Lost),
+        Ok((state, false)) if state.status == Status::Exited => Ok(Outcome::Ended(state.exit_code)),
+        // Started again, or removed.
+        _ => Err(Error::Options("You cannot attach to a stopped container, start it first")),
+    }
 }

@@ -132,7 +132,7 @@ fn all(context: &Context) -> Result<Vec<Listed>, Error> {
     let mut listed = Vec::new();
     for container in context.containers().all()? {
         let found = container.record().map_err(Error::from).and_then(|record| {
-            let state = put_right(&container)?;
+            let state = put_right(context, &container)?;
             let endpoint = endpoints.remove(container.id().as_str()).filter(|_| state.status.is_running());
             Ok(Listed { record, state, endpoint, container: container.clone() })
         });

@@ -34,10 +34,15 @@ pub fn run(context: &Context, arguments: &Logs) -> Result<(), Error> {
     // The connection ends with the monitor, and the monitor when everything is written.
     let monitor = if arguments.follow { Connection::to(&container.socket()).map_err(Error::Io)? } else { None };
     let follows = monitor.is_some();
-    let mut reader = match monitor {
-        Some(monitor) => LogReader::follow(&container.log(), query, End::Descriptor(monitor.into()))?,
-        None => LogReader::open(&container.log(), query)?,
+    let reader = match monitor {
+        Some(monitor) => LogReader::follow(&container.log(), query, End::Descriptor(monitor.into())),
+        None => LogReader::open(&container.log(), query),
     };
+    let mut reader = reader.map_err(|error| match container.record() {
+        // It was removed in this moment.
+        Err(gone @ cove_container::Error::NoSuchContainer(_)) => Error::from(gone),
+        _ => error.into(),
+    })?;
     // Who follows wants to see each line at once.
     let capacity = if follows { 0 } else { 64 * 1024 };
     let mut out = BufWriter::with_capacity(capacity, std::io::stdout().lock());

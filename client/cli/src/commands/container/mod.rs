@@ -63,8 +63,14 @@ pub fn run_command(context: &Context, command: ContainerCommand) -> Result<(), E
 /// Finds a container, and puts right what a dead monitor has left of it.
 fn find(context: &Context, name: &str) -> Result<Container, Error> {
     let container = context.containers().find(name)?;
-    put_right(&container)?;
-    Ok(container)
+    match put_right(context, &container) {
+        Ok(_) => Ok(container),
+        // It has gone with its monitor.
+        Err(Error::Container(cove_container::Error::NoSuchContainer(_))) => {
+            Err(cove_container::Error::NoSuchContainer(name.to_owned()).into())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Does something with each of several containers. One that fails does not keep the others from it; each for which it

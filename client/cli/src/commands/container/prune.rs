@@ -74,7 +74,7 @@ pub fn prune(context: &Context, conditions: &PruneConditions) -> Result<Pruned, 
 
 fn prune_one(context: &Context, container: &Container, conditions: &PruneConditions) -> Result<Option<u64>, Error> {
     let record = container.record()?;
-    let state = crate::containers::put_right(container)?;
+    let state = crate::containers::put_right(context, container)?;
     let is_over = matches!(state.status, Status::Created | Status::Exited | Status::Dead);
     if !is_over || !fits(conditions, &record) {
         return Ok(None);

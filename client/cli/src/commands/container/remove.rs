@@ -1,13 +1,18 @@
 //! `cove rm`
 
+use std::time::Duration;
+
 use cove_container::events::Event;
 use cove_container::protocol::{Message, Stop};
 use cove_container::{Container, Record, Status, Volumes};
 
 use crate::arguments::RemoveContainers;
-use crate::containers::{ask, remove_link};
+use crate::containers::{ask_within, end_silent, remove_link, sweep_networks};
 use crate::context::Context;
 use crate::error::Error;
+
+/// A monitor that has not ended its container after so long is ended itself.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default)]
@@ -79,6 +84,10 @@ pub(super) fn remove(context: &Context, container: &Container, options: Options)
                 let record = container.record();
                 let containers = context.containers();
                 containers.remove(container)?;
+                // What a monitor that was killed has left of its start.
+                if record.as_ref().is_ok_and(|record| record.host_config.network_mode.network().is_some()) {
+                    sweep_networks(context, Some(container));
+                }
                 drop(lock);
                 let Ok(record) = record else { return Ok(()) };
                 let gone = let_go(context, &record, options);
@@ -91,7 +100,11 @@ pub(super) fn remove(context: &Context, container: &Container, options: Options)
             Status::Running | Status::Paused | Status::Restarting => {
                 // One that goes with its end takes the lock for that.
                 drop(lock);
-                let asked = ask(container, &Message::Stop(Stop { signal: libc::SIGKILL, seconds: Some(0) }));
+                let stop = Message::Stop(Stop { signal: libc::SIGKILL, seconds: Some(0) });
+                let asked = match ask_within(container, &stop, Some(PATIENCE)) {
+                    Err(Error::Silent { .. }) => end_silent(context, container).map(|()| true),
+                    asked => asked,
+                };
                 if container.is_removed_at_end() {
                     return asked.map(drop);
                 }

@@ -116,7 +116,7 @@ fn watched(context: &Context, arguments: &Stats) -> Result<Vec<Watched>, Error> 
     for container in context.containers().all()? {
         // One that goes in this moment is left out.
         let Ok(record) = container.record() else { continue };
-        if arguments.all || put_right(&container)?.status.is_running() {
+        if arguments.all || put_right(context, &container)?.status.is_running() {
             watched.push(Watched { container, called: record.id.short().to_owned(), record });
         }
     }

@@ -48,7 +48,12 @@ pub(super) fn pids(container: &Container) -> Result<Vec<i32>, Error> {
         .output()
         .map_err(|source| Error::NoRuntime { path: runtime, source })?;
     if !output.status.success() {
-        return Err(Error::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        // It may have ended in this moment.
+        let text = match container.state()?.0.status.is_running() {
+            true => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            false => format!("Container {} is not running", container.id()),
+        };
+        return Err(Error::Refused(text));
     }
     Ok(serde_json::from_slice(&output.stdout).map_err(std::io::Error::from)?)
 }

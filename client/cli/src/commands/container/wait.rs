@@ -12,7 +12,7 @@ use crate::error::Error;
 pub fn run(context: &Context, arguments: &Wait) -> Result<(), Error> {
     let mut failed = false;
     for name in &arguments.containers {
-        match super::find(context, name).and_then(|container| wait(&container)) {
+        match super::find(context, name).and_then(|container| wait(context, &container)) {
             Ok(code) => context.printer.line(code.to_string())?,
             Err(error) => {
                 failed = true;
@@ -23,7 +23,7 @@ pub fn run(context: &Context, arguments: &Wait) -> Result<(), Error> {
     if failed { Err(Error::Told) } else { Ok(()) }
 }
 
-fn wait(container: &Container) -> Result<i32, Error> {
+fn wait(context: &Context, container: &Container) -> Result<i32, Error> {
     let mut buffer = vec![0; MAX_CONTENT + 1];
     while let Some(connection) = connect(container)? {
         if connection.send(&Message::Wait).is_err() {
@@ -39,5 +39,5 @@ fn wait(container: &Container) -> Result<i32, Error> {
     }
     // It does not run, or its monitor has just gone.
     // As docker: what was never started has not ended either, but nobody would wait for that.
-    Ok(put_right(container)?.exit_code)
+    Ok(put_right(context, container)?.exit_code)
 }
