@@ -111,7 +111,7 @@ impl Watch<'_> {
     }
 
     fn begin_with(&mut self, record: &Record, container: &Container) -> Result<(), Error> {
-        let state = put_right(container)?;
+        let Some(state) = self.put_right(container)? else { return Ok(()) };
         if state.status == Status::Exited && container.is_removed_at_end() {
             return self.remove(record, container);
         }
@@ -119,6 +119,14 @@ impl Watch<'_> {
             self.start(record, container)?;
         }
         self.look(container)
+    }
+
+    /// None: it went with its end.
+    fn put_right(&self, container: &Container) -> Result<Option<State>, Error> {
+        match put_right(self.context, container) {
+            Err(Error::Container(cove_container::Error::NoSuchContainer(_))) => Ok(None),
+            state => state.map(Some),
+        }
     }
 
     fn start(&mut self, record: &Record, container: &Container) -> Result<(), Error> {
@@ -158,14 +166,13 @@ impl Watch<'_> {
     /// A monitor has died.
     fn lost(&mut self, container: &Container, before: &State) -> Result<(), Error> {
         let record = container.record()?;
-        let state = put_right(container)?;
+        let Some(state) = self.put_right(container)? else {
+            self.say(&record.name, "its monitor has died: removed");
+            return Ok(());
+        };
         // Somebody was quicker, and has started it again.
         if state.status != Status::Exited {
             return self.look(container);
-        }
-        if container.is_removed_at_end() {
-            self.say(&record.name, "its monitor has died: removed");
-            return self.remove(&record, container);
         }
         let ran = before
             .started_at
