@@ -77,12 +77,14 @@ impl Answers {
         if self.is_new {
             // Folders of one run are of no use to the next.
             let text = ask().to_string().replace(&format!("{}/", world.files.path().display()), "F/");
+            let text = text.replace(&format!("{}:", here()), "HERE:");
             self.kept.insert(line.to_owned(), serde_json::from_str(&text).unwrap());
         }
         let answer = self.kept.get(line).unwrap_or_else(|| {
             panic!("docker's answer to `{line}` is not recorded: run this with COVE_RECORD_DOCKER=1")
         });
-        serde_json::from_str(&answer.to_string().replace("F/", &format!("{}/", world.files.path().display()))).unwrap()
+        let text = answer.to_string().replace("F/", &format!("{}/", world.files.path().display()));
+        serde_json::from_str(&text.replace("HERE:", &format!("{}:", here()))).unwrap()
     }
 
     /// Writes what was asked anew. The two tests write one file, one after the other.
@@ -489,4 +491,9 @@ fn the_launcher_runs_what_is_built() {
             .arg(&name);
         assert_eq!(run.ok().trim(), *expected, "{options}");
     }
+}
+
+/// The folder that commands are run in.
+fn here() -> String {
+    std::env::current_dir().unwrap().display().to_string()
 }

@@ -189,7 +189,8 @@ impl Networks {
         if let Some((name, driver)) = PREDEFINED.into_iter().find(|(name, _)| *name == wanted) {
             return self.predefined(name, driver);
         }
-        let mut found: Vec<Network> = self.list()?;
+        // A disk that takes no record hides none that is there.
+        let mut found: Vec<Network> = self.list().or_else(|_| self.recorded())?;
         if let Some(at) = found.iter().position(|network| network.name == wanted || network.id == wanted) {
             return Ok(found.swap_remove(at));
         }

@@ -118,8 +118,8 @@ fn signals_that_are_none_are_refused_in_dockers_words() {
     engine.run(["-d", "--name", "one", "box", "sleep", "1000"]).ok();
     for (signal, words) in [
         ("99", "Cannot kill container: one: The linux daemon does not support signal 99"),
-        ("0", "Invalid signal: 0"),
-        ("BAD", "Invalid signal: BAD"),
+        ("0", "invalid signal: 0"),
+        ("BAD", "invalid signal: BAD"),
     ] {
         let refused = engine.words(["kill", "-s", signal, "one"]).fails();
         assert!(refused.contains(&format!("Error response from daemon: {words}")), "{refused}");

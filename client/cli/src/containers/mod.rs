@@ -14,5 +14,7 @@ pub use described::{Described, described, disk_usage};
 pub use detach_keys::DetachKeys;
 pub use files::{Access, Files, made, snapshot_options};
 pub use links::remove as remove_link;
-pub use monitor::{Called, ask, ask_within, connect, end_silent, put_right, runtime_of, start, sweep_networks};
+pub use monitor::{
+    Called, ask, ask_within, connect, end_silent, hear_from, put_right, runtime_of, start, sweep_networks,
+};
 pub use session::{Outcome, Session};

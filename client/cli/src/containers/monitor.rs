@@ -11,7 +11,8 @@ use cove_container::protocol::{Attach, Connection, MAX_CONTENT, Message, Stop};
 use cove_container::{Container, ContainerId, Durability, State};
 use cove_engine::user_namespace;
 use cove_network::Networks;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::context::Context;
@@ -108,18 +109,39 @@ pub fn ask_within(container: &Container, message: &Message<'_>, patience: Option
             Ok(None) => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 let Some(monitor) = container.monitor() else { return Ok(false) };
-                let is_late = patience.is_some_and(|patience| begun.elapsed() > patience);
-                let why = match is_stopped(monitor) {
-                    true => "stands still (SIGSTOP)",
-                    false if is_late => "is busy or hangs",
-                    false => continue,
-                };
-                let monitor = monitor.as_raw_nonzero().get();
-                return Err(Error::Silent { id: container.id().to_string(), monitor, why });
+                silent(container, monitor, patience.is_some_and(|patience| begun.elapsed() > patience))?;
             }
             Err(error) => return Err(cove_container::Error::Monitor(error).into()),
         }
     }
+}
+
+/// Waits until a monitor has something to say to us. One that stands still, or says nothing for long, is named.
+pub fn hear_from(container: &Container, connection: &Connection) -> Result<(), Error> {
+    let begun = Instant::now();
+    loop {
+        let mut files = [PollFd::new(connection, PollFlags::IN)];
+        let look = Timespec { tv_sec: LOOK.as_secs().cast_signed(), tv_nsec: LOOK.subsec_nanos().into() };
+        match poll(&mut files, Some(&look)) {
+            Ok(0) => {}
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(Error::Io(error.into())),
+        }
+        // Without one the connection comes to its end.
+        let Some(monitor) = container.monitor() else { return Ok(()) };
+        silent(container, monitor, begun.elapsed() > PATIENCE)?;
+    }
+}
+
+/// Refuses to wait longer for a monitor that stands still, or is late.
+fn silent(container: &Container, monitor: Pid, is_late: bool) -> Result<(), Error> {
+    let why = match is_stopped(monitor) {
+        true => "stands still (SIGSTOP)",
+        false if is_late => "is busy or hangs",
+        false => return Ok(()),
+    };
+    Err(Error::Silent { id: container.id().to_string(), monitor: monitor.as_raw_nonzero().get(), why })
 }
 
 /// Whether somebody has stopped a process, by a signal or a debugger.

@@ -29,6 +29,9 @@ use crate::setup::{Setup, Started};
 use crate::shared::Home;
 use crate::streams::Streams;
 
+/// A monitor before us that is at its last acts has given up its lock by then.
+const LAST_ACTS: Duration = Duration::from_secs(5);
+
 /// Whoever keeps a pipe of the container open after its end is not waited for longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -81,7 +84,7 @@ impl Monitor {
     /// Takes the container's lock, and everything that it needs for life.
     pub(crate) fn new(places: &Places<'_>, container: Container, home: Option<Home>) -> Result<Self, Error> {
         container.make_run_folder()?;
-        let alive = container.take_alive()?.ok_or_else(|| Error::Running(container.id().clone()))?;
+        let alive = take_alive(&container)?;
         let signals = Signals::hold().map_err(|error| Error::Runtime { text: error.to_string(), code: 125 })?;
         let record = container.record()?;
         let before = container.written_state()?;
@@ -330,5 +333,22 @@ impl Monitor {
         if hurries {
             places.remove_unused(&record, true);
         }
+    }
+}
+
+/// Takes the container's lock, once the monitor before us has let go of it: its end is written down a little earlier.
+fn take_alive(container: &Container) -> Result<Alive, Error> {
+    let end = Instant::now() + LAST_ACTS;
+    loop {
+        if let Some(alive) = container.take_alive()? {
+            return Ok(alive);
+        }
+        // One that goes with its end is not started again.
+        let is_ending = !container.is_removed_at_end()
+            && container.written_state().is_ok_and(|state| matches!(state.status, Status::Exited | Status::Created));
+        if !is_ending || Instant::now() > end {
+            return Err(Error::Running(container.id().clone()));
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
 }

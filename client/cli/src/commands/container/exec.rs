@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::run::finished;
 use crate::arguments::Exec;
-use crate::containers::{DetachKeys, Outcome, Session, connect};
+use crate::containers::{DetachKeys, Outcome, Session, connect, hear_from};
 use crate::context::Context;
 use crate::error::Error;
 use crate::options;
@@ -56,7 +56,10 @@ pub fn run(context: &Context, arguments: &Exec) -> Result<(), Error> {
         attach: (!arguments.detach).then_some(session.attach),
     };
     let outcome = match connect(&container)? {
-        Some(connection) if connection.send(&Message::Exec(asked)).is_ok() => session.run(&connection, || {})?,
+        Some(connection) if connection.send(&Message::Exec(asked)).is_ok() => {
+            hear_from(&container, &connection)?;
+            session.run(&connection, || {})?
+        }
         _ => return Err(not_running(&container)),
     };
     match outcome {
