@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
@@ -17,6 +18,8 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, recvmsg, sendmsg, socket_with,
 };
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::Error;
 use crate::protocol::SocketPlace;
@@ -29,6 +32,8 @@ const UPLINK: &[u8] = b"uplink";
 const READY: &[u8] = b"ready";
 /// Room for any of them.
 const MAX_MESSAGE: usize = 4096;
+/// A holder that begins the way out answers others only after that.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the holder of a run folder's namespaces listens, and what lies beside.
 #[derive(Debug, Clone)]
@@ -164,6 +169,7 @@ impl SharedPlace {
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
             result => result?,
         }
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut buffer = [0; MAX_MESSAGE];
@@ -172,6 +178,10 @@ impl SharedPlace {
                 Err(Errno::INTR) => {}
                 // It was killed before it took the connection.
                 Err(Errno::CONNRESET) => return Ok(None),
+                Err(Errno::AGAIN) => {
+                    let text = "`cove-runtime namespaces` does not answer: end it (`kill -9`) and try again";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                }
                 received => break received?.bytes,
             }
         };

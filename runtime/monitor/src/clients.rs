@@ -5,6 +5,7 @@ use std::io;
 
 use cove_container::log::Stream;
 use cove_container::protocol::{Attach, Connection, Exec, Message};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// What is kept for a client that may lose something; beyond that it is cut off.
 const BACKLOG: usize = 1024 * 1024;
@@ -73,6 +74,15 @@ impl Client {
     /// Whether the container must wait for this client.
     pub(crate) fn holds_up(&self) -> bool {
         !self.backlog.is_empty() && self.attached.is_some_and(|attached| attached.lossless) && !self.is_gone
+    }
+
+    /// Whether the end cannot be told to this client yet: it must not miss anything, and has no room for more.
+    pub(crate) fn keeps_the_end(&self) -> bool {
+        let is_full = || {
+            let mut socket = [PollFd::new(&self.connection, PollFlags::OUT)];
+            poll(&mut socket, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready == 0)
+        };
+        self.holds_up() || self.attached.is_some_and(|attached| attached.lossless) && !self.is_gone && is_full()
     }
 
     /// Whether there is output that it has not taken.

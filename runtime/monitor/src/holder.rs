@@ -168,12 +168,17 @@ impl Holder {
 
     /// Waits for something; which of the listener and the clients have something to say.
     fn wait(&self) -> Result<Vec<bool>, Error> {
+        // Nobody tells of a way out that breaks, nor of a process that a dead monitor has left.
+        let looks = self.clients.is_empty() || self.wants_uplink();
+        self.look(looks.then_some(Timespec { tv_sec: 1, tv_nsec: 0 }))
+    }
+
+    /// The same, for so long at most.
+    fn look(&self, timeout: Option<Timespec>) -> Result<Vec<bool>, Error> {
         let clients = self.clients.iter().map(|client| client.socket.as_fd());
         let files: Vec<BorrowedFd<'_>> = std::iter::once(self.listener.as_fd()).chain(clients).collect();
         let mut files: Vec<PollFd<'_>> =
             files.iter().map(|file| PollFd::from_borrowed_fd(*file, PollFlags::IN)).collect();
-        // Nobody tells of a way out that breaks, nor of a process that a dead monitor has left.
-        let timeout = (self.clients.is_empty() || self.wants_uplink()).then_some(Timespec { tv_sec: 1, tv_nsec: 0 });
         match poll(&mut files, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(files.iter().map(|file| !file.revents().is_empty()).collect()),
             Err(error) => Err(Error::system("wait")(error)),
@@ -209,7 +214,9 @@ impl Holder {
     fn may_go(&mut self) -> bool {
         let Ok(Some(_lock)) = self.place.try_lock() else { return false };
         // With the lock held nobody is about to connect; who has done so already is seen here.
-        if !self.wait().is_ok_and(|ready| ready == [false]) || self.has_left_overs() {
+        if !self.look(Some(Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready == [false])
+            || self.has_left_overs()
+        {
             return false;
         }
         self.place.close();

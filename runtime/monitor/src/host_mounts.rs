@@ -20,6 +20,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Error;
 use crate::network::Places;
+use crate::process::come_back_no_more;
 
 /// A mount namespace, and which folder of it is our root.
 struct Space {
@@ -57,11 +58,15 @@ fn among_the_hosts<T>(action: impl FnOnce() -> T) -> Result<T, Error> {
     let Some(host) = HOST.get() else { return Ok(action()) };
     let own = Space::here().map_err(failed)?;
     if host.enter().is_err() {
-        own.enter().map_err(|error| failed(error.into()))?;
+        if own.enter().is_err() {
+            come_back_no_more();
+        }
         return Ok(action());
     }
     let result = action();
-    own.enter().map_err(|error| failed(error.into()))?;
+    if own.enter().is_err() {
+        come_back_no_more();
+    }
     Ok(result)
 }
 

@@ -3,6 +3,8 @@
 //! Whoever starts with a link leaves a note with the other container, in its run folder: when that one starts again, with
 //! another address perhaps, it finds there whose hosts file to put right.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,9 @@ use cove_container::{Container, ContainerId, Containers, Record, Status};
 
 use crate::Error;
 use crate::network::Places;
+
+/// A longer hosts file is left alone: the container can write to it.
+const LONGEST_HOSTS: u64 = 1024 * 1024;
 
 /// What links say to a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,12 +99,22 @@ pub(crate) fn tell(places: &Places<'_>, container: &Container, address: Ipv4Addr
             continue;
         };
         let hosts = parent.folder().join("hosts");
-        // In place: the file is mounted.
-        if let Ok(before) = std::fs::read_to_string(&hosts) {
+        // In place: the file is mounted. What is in it is the other container's business, and may be anything.
+        if let Ok(before) = read_hosts(&hosts) {
             let after = with_address(&before, alias, &address.to_string());
             if after != before {
                 let _ = std::fs::write(&hosts, after);
             }
         }
+    }
+}
+
+/// A hosts file that a person could have written.
+fn read_hosts(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(LONGEST_HOSTS + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > LONGEST_HOSTS {
+        true => Err(std::io::ErrorKind::FileTooLarge.into()),
+        false => Ok(text),
     }
 }

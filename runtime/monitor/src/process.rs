@@ -59,6 +59,12 @@ pub(crate) fn leave_caller() -> Result<(), Error> {
     Ok(())
 }
 
+/// Among another's mounts every path means something else: nothing is safe to be done there. The next command finds a monitor
+/// that has died.
+pub(crate) fn come_back_no_more() -> ! {
+    std::process::abort()
+}
+
 /// Mounts here, at `at`, what a process sees at a path. The kernel clones mounts of the own namespace only, so this process
 /// goes into the other's for a moment.
 pub(crate) fn mount_of(pid: i32, path: &str, at: &Path) -> Result<(), Error> {
@@ -70,7 +76,9 @@ pub(crate) fn mount_of(pid: i32, path: &str, at: &Path) -> Result<(), Error> {
     let enter = |namespace: &File| move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount));
     enter(&theirs).map_err(failed())?;
     let tree = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
-    enter(&ours).map_err(failed())?;
+    if enter(&ours).is_err() {
+        come_back_no_more();
+    }
     let tree = tree.map_err(failed())?;
     let _ = std::fs::create_dir(at);
     move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed())

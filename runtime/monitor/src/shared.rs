@@ -40,7 +40,11 @@ impl Home {
         };
         if has_bridge {
             // Also where we are inside already: it may have to be started again.
-            self.namespaces.uplink().map_err(Error::system("ask for the way out"))?.map_err(Error::Uplink)?;
+            match self.namespaces.uplink() {
+                // Who held them was killed. The next one finds us here, and sees to the way out.
+                Err(_) if self.is_inside => {}
+                asked => asked.map_err(Error::system("ask for the way out"))?.map_err(Error::Uplink)?,
+            }
         }
         if self.is_inside {
             return Ok(());

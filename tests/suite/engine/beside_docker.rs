@@ -38,20 +38,33 @@ fn all_works(outside: &Space, servers: &[&Server]) {
     }
 }
 
+/// A dockerd with the image `box`, whose firewall drops what it does not know.
+struct Beside(Dockerd);
+
+impl Beside {
+    fn start() -> Self {
+        let dockerd = Dockerd::with_bridge_at("172.30.0.1/24");
+        // It sets this itself only where it turned forwarding on.
+        Cmd::new("iptables").args(["-P", "FORWARD", "DROP"]).ok();
+        let beside = Self(dockerd);
+        let (archive, _) = busybox_image().docker_archive("box:latest");
+        beside.docker(&["load", "-q", "-i", &archive.display().to_string()]);
+        beside
+    }
+
+    fn docker(&self, words: &[&str]) -> String {
+        Cmd::new("docker").args(["--host", &self.0.host()]).args(words).ok()
+    }
+}
+
 #[test]
 fn all_works_beside_a_dockerd_that_was_first() {
     let engine = CoveEngine::new();
     let outside = Space::beside(HOST, OUTSIDE);
     outside.serve("outside", 80);
-    let dockerd = Dockerd::with_bridge_at("172.30.0.1/24");
-    // It sets this itself only where it turned forwarding on.
-    Cmd::new("iptables").args(["-P", "FORWARD", "DROP"]).ok();
-    let image = busybox_image();
-    let (archive, _) = image.docker_archive("box:latest");
-    let docker = |words: &[&str]| Cmd::new("docker").args(["--host", &dockerd.host()]).args(words).ok();
-    docker(&["load", "-q", "-i", &archive.display().to_string()]);
+    let dockerd = Beside::start();
     let cove = |words: &[&str]| engine.words::<0>([]).args(words).ok();
-    let of_docker = Server::start(&docker, "docked");
+    let of_docker = Server::start(&|words| dockerd.docker(words), "docked");
     let first = Server::start(&cove, "first");
     all_works(&outside, &[&first, &of_docker]);
     let second = Server::start(&cove, "second");
@@ -62,6 +75,24 @@ fn all_works_beside_a_dockerd_that_was_first() {
     // What goes takes nothing of the others along.
     cove(&["rm", "-f", "second"]);
     all_works(&outside, &[&first, &of_docker]);
-    docker(&["rm", "-f", "docked"]);
+    dockerd.docker(&["rm", "-f", "docked"]);
     all_works(&outside, &[&first]);
+}
+
+#[test]
+fn all_works_beside_a_dockerd_that_came_later() {
+    let engine = CoveEngine::new();
+    let outside = Space::beside(HOST, OUTSIDE);
+    outside.serve("outside", 80);
+    let cove = |words: &[&str]| engine.words::<0>([]).args(words).ok();
+    let first = Server::start(&cove, "first");
+    all_works(&outside, &[&first]);
+    let dockerd = Beside::start();
+    let of_docker = Server::start(&|words| dockerd.docker(words), "docked");
+    all_works(&outside, &[&first, &of_docker]);
+    let second = Server::start(&cove, "second");
+    all_works(&outside, &[&first, &second, &of_docker]);
+    assert!(second.space.ask((first.address, 80)).starts_with("first hears"), "on one bridge");
+    cove(&["rm", "-f", "first"]);
+    all_works(&outside, &[&second, &of_docker]);
 }

@@ -88,25 +88,25 @@ fn terminal(engine: &CoveEngine, image: &str, shell: &str) -> String {
 
     let mut beside = Terminal::run(&engine.words(["exec", "-it", "work", shell]), 66);
     beside.wait_for("# ");
-    answers(&mut beside, "stty size; hostname", &long[..12], 1);
-    assert!(beside.shown().contains("24 66"), "{}", beside.shown());
-    answers(&mut beside, "echo from-inside > /root/file; sync; echo kept-$((1 + 1))", "kept-2", 1);
+    answers(&mut beside, "stty size; hostname; echo size-$((1 + 1))", "size-2", 1);
+    assert!(beside.shown().contains("24 66") && beside.shown().contains(&long[..12]), "{}", beside.shown());
+    answers(&mut beside, "echo from-inside > /tmp/file; sync; echo kept-$((1 + 1))", "kept-2", 1);
     beside.press("exit 6\r");
     assert_eq!(beside.wait().code(), Some(6), "{}", beside.shown());
     let copy = engine.cove().scratch().join("copy");
-    engine.words(["cp", "work:/root/file", &copy.display().to_string()]).ok();
+    engine.words(["cp", "work:/tmp/file", &copy.display().to_string()]).ok();
     assert_eq!(std::fs::read_to_string(&copy).unwrap(), "from-inside\n");
     std::fs::write(&copy, "from outside\n").unwrap();
-    engine.words(["cp", &copy.display().to_string(), "work:/root/file"]).ok();
+    engine.words(["cp", &copy.display().to_string(), "work:/tmp/file"]).ok();
 
     let mut fourth = Terminal::run(&engine.words(["attach", "work"]), 80);
-    answers(&mut fourth, "cat /root/file", "from outside", 1);
+    answers(&mut fourth, "cat /tmp/file", "from outside", 1);
     fourth.press("exit 4\r");
     assert_eq!(fourth.wait().code(), Some(4), "{}", fourth.shown());
     engine.wait_for_status("work", "Exited (4)");
     let mut fifth = Terminal::run(&engine.words(["start", "-ai", "work"]), 80);
     fifth.wait_for("# ");
-    answers(&mut fifth, "cat /root/file", "from outside", 1);
+    answers(&mut fifth, "cat /tmp/file", "from outside", 1);
     fifth.press("\x10\x11");
     assert_eq!(fifth.wait().code(), Some(0), "{}", fifth.shown());
     let mut sixth = Terminal::run(&engine.words(["start", "-ai", "--detach-keys", "ctrl-x,x", "work"]), 80);

@@ -23,6 +23,9 @@ use crate::streams::{ConsoleSocket, Streams};
 /// Who keeps a pipe of a process open after its end is not waited for longer, as with docker.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The status of a process that was ended with its container.
+const KILLED: i32 = 137;
+
 /// All of them.
 #[derive(Default)]
 pub(super) struct Execs {
@@ -39,6 +42,8 @@ struct Exec {
     client: Option<Client>,
     /// Whether it is a health check.
     is_check: bool,
+    /// It is to be killed as soon as it runs.
+    is_unwanted: bool,
     streams: Streams,
     stage: Stage,
 }
@@ -63,6 +68,14 @@ pub(super) enum Ready {
 }
 
 impl Execs {
+    /// The container is over before they have said everything: whoever watches hears of the end.
+    pub(super) fn leave(self) {
+        for mut client in self.all.into_iter().filter_map(|exec| exec.client) {
+            client.flush();
+            client.say(&Message::Ended(Ended { code: KILLED }));
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -74,7 +87,8 @@ impl Execs {
             if let Some(client) = &exec.client {
                 let mut wanted = PollFlags::empty();
                 wanted.set(PollFlags::IN, exec.streams.takes_input() && !matches!(exec.stage, Stage::Begins(_)));
-                wanted.set(PollFlags::OUT, client.has_backlog());
+                let is_at_end = matches!(exec.stage, Stage::Ended(..));
+                wanted.set(PollFlags::OUT, client.has_backlog() || is_at_end && client.keeps_the_end());
                 sources.push((index, Ready::Client, PollFd::from_borrowed_fd(client.connection.as_fd(), wanted)));
             }
             let holds_up = exec.client.as_ref().is_some_and(Client::holds_up);
@@ -93,7 +107,8 @@ impl Execs {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let until = |exec: &Exec| match exec.stage {
-            Stage::Ended(_, until) => Some(until),
+            // Where its client is waited for longer, that wakes us.
+            Stage::Ended(_, until) => Some(until).filter(|_| !exec.is_held_up()),
             _ => None,
         };
         self.all.iter().filter_map(until).min()
@@ -120,6 +135,11 @@ impl Execs {
                 client.say(&Message::Started);
             }
             if let Stage::Runs(pid) = exec.stage
+                && exec.is_unwanted
+            {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            if let Stage::Runs(pid) = exec.stage
                 && let Some((_, code)) = self.early.iter().find(|(early, _)| *early == pid)
             {
                 exec.stage = Stage::Ended(*code, Instant::now() + PATIENCE);
@@ -133,15 +153,22 @@ impl Execs {
         true
     }
 
-    fn kill(&self, id: &str) {
-        if let Some(Exec { stage: Stage::Runs(pid), .. }) = self.all.iter().find(|exec| exec.id == id) {
+    fn kill(&mut self, id: &str) {
+        let Some(exec) = self.all.iter_mut().find(|exec| exec.id == id) else { return };
+        match exec.stage {
             // It is our child: until we have collected it the number is its own.
-            let _ = kill_process(*pid, Signal::KILL);
+            Stage::Runs(pid) => drop(kill_process(pid, Signal::KILL)),
+            Stage::Begins(_) => exec.is_unwanted = true,
+            Stage::Ended(..) | Stage::Failed(_) | Stage::Over => {}
         }
     }
 }
 
 impl Exec {
+    fn new(id: String, client: Option<Client>, streams: Streams, stage: Stage) -> Self {
+        Self { id, client, is_check: false, is_unwanted: false, streams, stage }
+    }
+
     /// Whether it, or the runtime that makes it, has this number.
     fn is(&self, pid: Pid) -> bool {
         match &self.stage {
@@ -149,6 +176,11 @@ impl Exec {
             Stage::Runs(own) => *own == pid,
             Stage::Ended(..) | Stage::Failed(_) | Stage::Over => false,
         }
+    }
+
+    /// Whether its client must hear everything and has no room for the end.
+    fn is_held_up(&self) -> bool {
+        self.client.as_ref().is_some_and(Client::keeps_the_end)
     }
 
     /// Hears what its client has said.
@@ -191,9 +223,10 @@ impl Monitor {
             client.attached = asked.attach;
             match self.may_exec().and_then(|()| self.begin_exec(&asked)) {
                 Ok((streams, stage)) => {
-                    self.execs.all.push(Exec { id: asked.id, client: Some(client), is_check: false, streams, stage })
+                    self.execs.all.push(Exec::new(asked.id, Some(client), streams, stage));
                 }
                 Err(error) => {
+                    let _ = std::fs::remove_dir_all(self.container.exec_folder(&asked.id));
                     let code = if matches!(error, Error::Runtime { .. }) { error.exit_code() } else { 1 };
                     client.say(&Message::Refused(Refusal { text: error.to_string(), code }));
                 }
@@ -271,10 +304,7 @@ impl Monitor {
             }
         }
         let is_over = |exec: &mut Exec| match exec.stage {
-            Stage::Ended(_, until) => {
-                let holds_up = exec.client.as_ref().is_some_and(Client::holds_up);
-                (exec.streams.is_drained() || now >= until) && !holds_up
-            }
+            Stage::Ended(_, until) => (exec.streams.is_drained() || now >= until) && !exec.is_held_up(),
             Stage::Failed(_) | Stage::Over => true,
             Stage::Begins(_) | Stage::Runs(_) => false,
         };
@@ -358,7 +388,7 @@ impl Monitor {
         let attach = protocol::Attach { stdout: true, stderr: true, ..protocol::Attach::default() };
         let asked = protocol::Exec { id: id.to_owned(), words, terminal: false, attach: Some(attach) };
         let (streams, stage) = self.begin_exec(&asked)?;
-        self.execs.all.push(Exec { id: asked.id, client: None, is_check: true, streams, stage });
+        self.execs.all.push(Exec { is_check: true, ..Exec::new(asked.id, None, streams, stage) });
         Ok(())
     }
 

@@ -314,7 +314,7 @@ impl Monitor {
             places.remove_unused(&self.record, false);
         }
         // Before anybody hears of the end: they may start it again at once.
-        let Self { alive, mut clients, container, record, setup, .. } = self;
+        let Self { alive, mut clients, container, record, setup, execs, .. } = self;
         drop(alive);
         for client in &mut clients {
             client.flush();
@@ -324,6 +324,7 @@ impl Monitor {
                 (None, _) => client.say(&Message::Ended(Ended { code })),
             }
         }
+        execs.leave();
         // Nobody needs to wait for that: a file system is taken down, and files are deleted.
         drop(clients);
         setup.unmount();

@@ -158,6 +158,7 @@ impl Monitor {
     fn thaw(&mut self) {
         if self.state.status == Status::Paused && self.setup.resume().is_ok() {
             self.state.status = Status::Running;
+            self.resume_checks();
             let _ = self.container.write_state(&self.state, Durability::Passing);
         }
     }

@@ -56,11 +56,8 @@ impl Monitor {
         self.end_execs();
         if let Phase::Draining { streams, until, .. } = &self.phase {
             let late = Instant::now() >= *until;
-            // Who reads slowly gets everything, unless somebody waits for the end that they hold up.
-            let is_held = self.clients.iter().any(Client::holds_up);
-            let is_awaited = self.clients.iter().any(|client| client.waits_for == Some(Awaited::Stopped));
             let is_drained = streams.is_drained() && self.execs.is_empty();
-            if (is_drained || late) && !(is_held && !(late && is_awaited)) {
+            if (is_drained && !self.clients.iter().any(Client::keeps_the_end)) || (late && !self.is_held_up()) {
                 self.ended();
             }
         }
@@ -83,7 +80,8 @@ impl Monitor {
         for (index, client) in self.clients.iter().enumerate() {
             let mut wanted = PollFlags::empty();
             wanted.set(PollFlags::IN, takes_input || !client.attached.is_some_and(|attached| attached.stdin));
-            wanted.set(PollFlags::OUT, client.has_backlog());
+            let is_at_end = matches!(self.phase, Phase::Draining { .. });
+            wanted.set(PollFlags::OUT, client.has_backlog() || is_at_end && client.keeps_the_end());
             sources.push(Source::Client(index));
             files.push(PollFd::from_borrowed_fd(client.connection.as_fd(), wanted));
         }
@@ -124,10 +122,18 @@ impl Monitor {
         Ok(ready.map(|(source, _)| *source).collect())
     }
 
+    /// Whether the end waits for a client however late it is: who reads slowly gets everything, unless somebody waits for the
+    /// end that they hold up.
+    fn is_held_up(&self) -> bool {
+        let is_awaited = self.clients.iter().any(|client| client.waits_for == Some(Awaited::Stopped));
+        !is_awaited && self.clients.iter().any(Client::keeps_the_end)
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
         let own = match &self.phase {
             Phase::Running(running) => running.kill_at,
-            Phase::Draining { until, .. } => Some(*until),
+            // Where a client is waited for longer, it wakes us.
+            Phase::Draining { until, .. } => Some(*until).filter(|_| !self.is_held_up()),
             Phase::Waiting(until) => Some(*until),
             Phase::Over => None,
         };

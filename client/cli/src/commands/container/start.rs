@@ -74,6 +74,7 @@ pub(in crate::commands) fn start(context: &Context, container: &Container) -> Re
     let connection = containers::start(context, container, None)?;
     let mut buffer = vec![0; MAX_CONTENT + 1];
     loop {
+        containers::hear_from(container, &connection)?;
         match connection.receive(&mut buffer) {
             Ok(Some(Message::Warning(text))) => context.printer.note(format!("WARNING: {text}")),
             Ok(Some(Message::Started)) => return Ok(()),
