@@ -51,7 +51,8 @@ impl Cove {
     pub fn new() -> Self {
         let own = std::env::current_exe().expect("the path of this program");
         let cove = Self { folder: Scratch::new("cove"), program: own.with_file_name("cove") };
-        let (archive, _) = busybox_image().docker_archive(IMAGE);
+        let image = busybox_image();
+        let (archive, _) = image.docker_archive(IMAGE);
         cove.call(&["load", "-q", "-i", &archive.display().to_string()]);
         cove
     }
@@ -90,7 +91,8 @@ pub struct Docker {
 impl Docker {
     pub fn new() -> Self {
         let docker = Self { daemon: Dockerd::with_bridge(), folder: Scratch::new("docker") };
-        let (archive, _) = busybox_image().docker_archive(IMAGE);
+        let image = busybox_image();
+        let (archive, _) = image.docker_archive(IMAGE);
         docker.call(&["load", "-q", "-i", &archive.display().to_string()]);
         docker
     }
@@ -126,7 +128,8 @@ pub struct Podman {
 impl Podman {
     pub fn new() -> Self {
         let podman = Self { folder: Scratch::new("podman") };
-        let (archive, _) = busybox_image().docker_archive(IMAGE);
+        let image = busybox_image();
+        let (archive, _) = image.docker_archive(IMAGE);
         podman.call(&["load", "-q", "-i", &archive.display().to_string()]);
         podman
     }

@@ -75,7 +75,9 @@ impl<'a> Remains<'a> {
         let rules = Cmd::new("nft").args(["list", "ruleset"]).ok();
         found.extend(rules.lines().filter(|line| line.contains("elements =")).map(|line| format!("rule {line}")));
         let content = self.engine.cove().content();
-        let more = content.iter().filter(|path| !self.content.contains(path) && !path.ends_with(".lock"));
+        let more = content
+            .iter()
+            .filter(|path| !self.content.contains(path) && ![".lock", ".root"].iter().any(|lock| path.ends_with(lock)));
         found.extend(more.map(|path| format!("content {path}")));
         let less = self.content.iter().filter(|path| !content.contains(path));
         found.extend(less.map(|path| format!("content that is gone: {path}")));

@@ -47,7 +47,8 @@ impl Beside {
         // It sets this itself only where it turned forwarding on.
         Cmd::new("iptables").args(["-P", "FORWARD", "DROP"]).ok();
         let beside = Self(dockerd);
-        let (archive, _) = busybox_image().docker_archive("box:latest");
+        let image = busybox_image();
+        let (archive, _) = image.docker_archive("box:latest");
         beside.docker(&["load", "-q", "-i", &archive.display().to_string()]);
         beside
     }

@@ -78,6 +78,8 @@ struct Running {
     since: Instant,
     /// SIGKILL follows at this moment.
     kill_at: Option<Instant>,
+    /// SIGKILL was sent: it must not be frozen any more, or it would never die of it.
+    is_killed: bool,
 }
 
 impl Monitor {
@@ -175,7 +177,7 @@ impl Monitor {
             self.setup.clean_up(&self.record);
             return Err(error);
         }
-        self.phase = Phase::Running(Running { started, since: Instant::now(), kill_at: None });
+        self.phase = Phase::Running(Running { started, since: Instant::now(), kill_at: None, is_killed: false });
         self.tell_network("connect");
         self.tell_volumes("mount");
         self.tell("start", &[]);

@@ -110,7 +110,8 @@ impl Monitor {
     }
 
     pub(super) fn kill(&mut self, signal: Signal) {
-        if let Phase::Running(running) = &self.phase {
+        if let Phase::Running(running) = &mut self.phase {
+            running.is_killed |= signal == Signal::KILL;
             // It is our child: until we have collected it the number is its own.
             let _ = rustix::process::kill_process(running.started.pid, signal);
             self.tell("kill", &[("signal", &signal.as_raw().to_string())]);
@@ -155,7 +156,7 @@ impl Monitor {
     }
 
     /// Processes that stand still hear no signal.
-    fn thaw(&mut self) {
+    pub(super) fn thaw(&mut self) {
         if self.state.status == Status::Paused && self.setup.resume().is_ok() {
             self.state.status = Status::Running;
             self.resume_checks();
@@ -165,8 +166,9 @@ impl Monitor {
 
     fn pause(&mut self, pause: bool) -> Result<(), Error> {
         let id = self.container.id();
-        if !matches!(self.phase, Phase::Running(_)) {
-            return Err(Error::NotRunning(id.clone()));
+        match &self.phase {
+            Phase::Running(running) if !(pause && running.is_killed) => {}
+            _ => return Err(Error::NotRunning(id.clone())),
         }
         match (pause, self.state.status == Status::Paused) {
             _ if cove_launcher::is_rootless() => {

@@ -158,6 +158,8 @@ impl Monitor {
             Phase::Running(running) if running.kill_at.is_some_and(|at| at <= now) => {
                 running.kill_at = None;
                 self.kill(Signal::KILL);
+                // It may have been paused meanwhile.
+                self.thaw();
             }
             Phase::Waiting(until) if *until <= now => {
                 self.state.restart_count += 1;
