@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use cove_tests::{Cmd, CoveEngine, Dockerd, busybox_image, own_network};
-use mask::{mask, mask_numbers, mask_words, without_advice};
+use mask::{mask, mask_numbers, mask_words, without_advice, without_log};
 use script::{Clients, Line, Outcome, Side, scripts};
 use serde_json::{Value, json};
 
@@ -143,7 +143,7 @@ fn compare(line: &Line, age: Clients, docker: &Outcome, ours: &Outcome, known: &
         _ if theirs == own => {}
         _ => found.push(format!("stdout: docker\n{theirs}\nours\n{own}")),
     }
-    let [theirs, own] = [docker, ours].map(|outcome| mask_words(&outcome.stderr));
+    let [theirs, own] = [docker, ours].map(|outcome| without_log(&mask_words(&outcome.stderr)));
     // Clients before 28 tell of wrong use at length, and each in its own words.
     let is_old = age == Clients::Old;
     let [theirs, own] = if is_old { [without_advice(&theirs), without_advice(&own)] } else { [theirs, own] };

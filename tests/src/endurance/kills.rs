@@ -111,7 +111,7 @@ fn put_right(engine: &CoveEngine) {
     assert_eq!(engine.words(["ps", "-aq"]).ok(), "");
     let _ = engine.words(["rmi", "victim:1"]).run();
     engine.run(["--rm", "box", "true"]).limit(LIMIT).ok();
-    // Of containers that went with their end, and of commands that were killed before there was one.
+    // Of containers that went with their end, of commands that were killed before there was one, and of commits.
     engine.words(["volume", "prune", "-f"]).limit(LIMIT).ok();
-    engine.words(["image", "prune", "-f"]).limit(LIMIT).ok();
+    engine.words(["system", "prune", "-f"]).limit(LIMIT).ok();
 }

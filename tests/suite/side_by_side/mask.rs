@@ -55,6 +55,11 @@ pub fn mask_words(text: &str) -> String {
     shown.join("\n").to_lowercase()
 }
 
+/// Words without what docker's client logs of its own connection, which comes or not, by chance.
+pub fn without_log(words: &str) -> String {
+    words.lines().filter(|line| !line.starts_with("time=\"time\" level=error")).collect::<Vec<_>>().join("\n")
+}
+
 /// Words without the last line, which says where to read more: not all clients have it, and they end the line before it
 /// in their own ways.
 pub fn without_advice(words: &str) -> String {

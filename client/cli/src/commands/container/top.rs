@@ -48,12 +48,11 @@ pub(super) fn pids(container: &Container) -> Result<Vec<i32>, Error> {
         .output()
         .map_err(|source| Error::NoRuntime { path: runtime, source })?;
     if !output.status.success() {
-        // It may have ended in this moment.
-        let text = match container.state()?.0.status.is_running() {
-            true => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            false => format!("Container {} is not running", container.id()),
-        };
-        return Err(Error::Refused(text));
+        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        // It may have ended in this moment, or begin again.
+        let is_there = container.state()?.0.status.is_running() && !text.contains("does not exist");
+        let not_running = || format!("Container {} is not running", container.id());
+        return Err(Error::Refused(if is_there { text } else { not_running() }));
     }
     Ok(serde_json::from_slice(&output.stdout).map_err(std::io::Error::from)?)
 }
