@@ -105,8 +105,5 @@ fn alone() {
     unsafe { rustix::thread::unshare_unsafe(flags) }.expect("namespaces; this needs root");
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).expect("keep mounts to ourselves");
-    // What programs see there belongs to the network that it was mounted in.
-    Cmd::new("mount").args(["-t", "sysfs", "sysfs", "/sys"]).ok();
-    Cmd::new("mount").args(["--rbind", "/proc/1/root/sys/fs/cgroup", "/sys/fs/cgroup"]).ok();
     Cmd::new("ip").args(["link", "set", "lo", "up"]).ok();
 }

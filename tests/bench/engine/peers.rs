@@ -28,11 +28,16 @@ pub trait Peer {
     /// Runs a command line to its end, which must be a good one.
     fn call(&self, words: &[&str]) -> Ended {
         let mut command = self.command();
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
         let ended = spawn::run(&mut command);
         assert_eq!(ended.code, Some(0), "{} {words:?}", self.name());
         ended
     }
+}
+
+/// A folder in memory, as `/run` mostly is.
+fn in_memory(folder: &Scratch, name: &str) {
+    Cmd::new("mount").args(["-t", "tmpfs", "-o", "mode=700", "tmpfs"]).arg(folder.folder(name)).ok();
 }
 
 fn clean(program: impl Into<PathBuf>) -> Command {
@@ -51,6 +56,7 @@ impl Cove {
     pub fn new() -> Self {
         let own = std::env::current_exe().expect("the path of this program");
         let cove = Self { folder: Scratch::new("cove"), program: own.with_file_name("cove") };
+        in_memory(&cove.folder, "run");
         let image = busybox_image();
         let (archive, _) = image.docker_archive(IMAGE);
         cove.call(&["load", "-q", "-i", &archive.display().to_string()]);
@@ -79,6 +85,7 @@ impl Peer for Cove {
 impl Drop for Cove {
     fn drop(&mut self) {
         remove_all(self);
+        unmount(&self.folder);
     }
 }
 
@@ -128,6 +135,7 @@ pub struct Podman {
 impl Podman {
     pub fn new() -> Self {
         let podman = Self { folder: Scratch::new("podman") };
+        in_memory(&podman.folder, "run");
         let image = busybox_image();
         let (archive, _) = image.docker_archive(IMAGE);
         podman.call(&["load", "-q", "-i", &archive.display().to_string()]);
@@ -157,7 +165,13 @@ impl Peer for Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         remove_all(self);
+        unmount(&self.folder);
     }
+}
+
+/// Monitors are at their last acts for a moment.
+fn unmount(folder: &Scratch) {
+    let _ = Cmd::new("umount").arg("-l").arg(folder.join("run")).run();
 }
 
 /// Whatever a row that was broken off has left.

@@ -122,6 +122,7 @@ uncounted start before it.
 {tables}
 - The program is a static busybox, called `true`; everybody has docker's default seccomp profile and limits, and the same
   image. Docker's daemon is a private one with its own containerd; podman calls crun; all are in one network namespace of their own.
+  The run folders of `cove` and podman are in memory, as `/run` mostly is; docker's daemon keeps its own on the disk.
 - All times are from before `posix_spawn` of the command to the return of `wait4` in a process that does nothing else, by
   CLOCK_MONOTONIC; standard streams are `/dev/null`. *back-to-back*: one right after the other. *after 100 ms*: the machine
   has slept so long before each.
