@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use cove_tests::benchmarks::spawn::{self, Ended};
-use cove_tests::{Cmd, Dockerd, Scratch, busybox_image, tool};
+use cove_tests::{Cmd, Dockerd, Scratch, busybox_image};
 
 /// What the image is called everywhere.
 pub const IMAGE: &str = "bench:latest";
@@ -111,7 +111,7 @@ impl Peer for Docker {
     }
 
     fn command(&self) -> Command {
-        let mut command = clean(tool("docker"));
+        let mut command = clean("docker");
         command.env("DOCKER_CONFIG", self.folder.path()).arg("--host").arg(self.daemon.host());
         command
     }
@@ -149,7 +149,7 @@ impl Peer for Podman {
     }
 
     fn command(&self) -> Command {
-        let mut command = clean(tool("podman"));
+        let mut command = clean("podman");
         command.env("HOME", self.folder.path());
         command.arg("--root").arg(self.folder.join("root")).arg("--runroot").arg(self.folder.join("run"));
         command.args(["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
