@@ -9,9 +9,11 @@ mod peers;
 mod report;
 mod rows;
 
+use std::path::Path;
+
 use cove_tests::Cmd;
 use cove_tests::benchmarks::{load, write_section};
-use rustix::mount::MountPropagationFlags;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 
 use peers::{Cove, Docker, Peer, Podman};
@@ -105,5 +107,9 @@ fn alone() {
     unsafe { rustix::thread::unshare_unsafe(flags) }.expect("namespaces; this needs root");
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).expect("keep mounts to ourselves");
+    // crun refuses cgroups of both versions.
+    if Path::new("/sys/fs/cgroup/unified").exists() {
+        rustix::mount::unmount("/sys/fs/cgroup/unified", UnmountFlags::DETACH).expect("unmount");
+    }
     Cmd::new("ip").args(["link", "set", "lo", "up"]).ok();
 }

@@ -18,6 +18,11 @@ pub trait Peer {
     /// What the process beside each container is called, as the kernel has it: at most 15 bytes.
     fn companion(&self) -> &'static str;
 
+    /// How containers that run are removed at once.
+    fn remove(&self) -> &'static [&'static str] {
+        &["rm", "-f"]
+    }
+
     /// What it says of itself.
     fn version(&self) -> String {
         let mut command = self.command();
@@ -136,6 +141,9 @@ impl Podman {
     pub fn new() -> Self {
         let podman = Self { folder: Scratch::new("podman") };
         in_memory(&podman.folder, "run");
+        // Its own limits are higher than what root may set everywhere.
+        let limits = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
+        podman.folder.write("containers.conf", limits);
         let image = busybox_image();
         let (archive, _) = image.docker_archive(IMAGE);
         podman.call(&["load", "-q", "-i", &archive.display().to_string()]);
@@ -150,7 +158,7 @@ impl Peer for Podman {
 
     fn command(&self) -> Command {
         let mut command = clean("podman");
-        command.env("HOME", self.folder.path());
+        command.env("HOME", self.folder.path()).env("CONTAINERS_CONF", self.folder.join("containers.conf"));
         command.arg("--root").arg(self.folder.join("root")).arg("--runroot").arg(self.folder.join("run"));
         command.args(["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
         command.arg("--tmpdir").arg(self.folder.join("tmp"));
@@ -159,6 +167,11 @@ impl Peer for Podman {
 
     fn companion(&self) -> &'static str {
         "conmon"
+    }
+
+    // It waits ten seconds for each otherwise.
+    fn remove(&self) -> &'static [&'static str] {
+        &["rm", "-f", "-t", "0"]
     }
 }
 
@@ -180,7 +193,7 @@ fn remove_all(peer: &dyn Peer) {
     let listed = String::from_utf8_lossy(&listed);
     let ids: Vec<&str> = listed.split_whitespace().collect();
     if !ids.is_empty() {
-        let _ = peer.command().args(["rm", "-f"]).args(ids).stdout(Stdio::null()).status();
+        let _ = peer.command().args(peer.remove()).args(ids).stdout(Stdio::null()).status();
     }
 }
 

@@ -87,7 +87,7 @@ impl Cell {
             Row::Exec => {
                 peer.call(&["run", "-d", "--name", "stays", "--network", "none", IMAGE, "sleep", "10000"]);
                 let figures = self.repeat(block, || peer.call(&["exec", "stays", "true"]).time);
-                peer.call(&["rm", "-f", "stays"]);
+                peer.call(&[peer.remove(), &["stays"]].concat());
                 figures
             }
             Row::Hundred => hundred(peer),
@@ -118,7 +118,7 @@ fn hundred(peer: &dyn Peer) -> Figures {
     assert_eq!(count - others, MANY, "each container of {} has a process {}", peer.name(), peer.companion());
     let companion = (memory - others_memory) as f64 / MANY as f64;
     let start = Instant::now();
-    let mut words = vec!["rm", "-f"];
+    let mut words = peer.remove().to_vec();
     words.extend(names.iter().map(String::as_str));
     peer.call(&words);
     let time = started + start.elapsed();
