@@ -240,3 +240,20 @@ fn read_in_background(mut from: impl Read + Send + 'static) -> thread::JoinHandl
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
+
+/// The words of a command line, with single quotes as the shell has them.
+pub fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    for letter in line.chars() {
+        match letter {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            ' ' if !quoted => words.extend(word.take()),
+            letter => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
+}

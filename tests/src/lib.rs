@@ -59,7 +59,7 @@ pub use authority::Authority;
 pub use bundle::{Bundle, DEFAULT_CAPABILITIES};
 pub use busybox::busybox_image;
 pub use canary::Canary;
-pub use command::{Cmd, Finished};
+pub use command::{Cmd, Finished, words};
 pub use conformance::Conformance;
 pub use containerd::Containerd;
 pub use debian::{debian, small_debian};

@@ -14,7 +14,7 @@ use std::process;
 use std::sync::Mutex;
 
 use cove_tests::clients::Cove;
-use cove_tests::{Cmd, Dockerd, Finished, Scratch, runc_program, runtime_program};
+use cove_tests::{Cmd, Dockerd, Finished, Scratch, runc_program, runtime_program, words};
 use serde_json::{Map, Value, json};
 
 const OPTIONS: &str = include_str!("container_options/options.txt");
@@ -198,20 +198,8 @@ fn make_root(files: &Scratch) -> PathBuf {
 fn read(line: &str, files: &Path) -> (Vec<String>, Option<String>) {
     let (line, reason) =
         line.split_once("  ## ").map_or((line, None), |(line, reason)| (line, Some(reason.to_owned())));
-    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
-    for letter in line.chars() {
-        match letter {
-            '\'' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            ' ' if !quoted => words.extend(word.take()),
-            letter => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
     let folder = format!("{}/", files.display());
-    (words.into_iter().map(|word| word.replace("F/", &folder)).collect(), reason)
+    (words(line).into_iter().map(|word| word.replace("F/", &folder)).collect(), reason)
 }
 
 /// Everything in which two values differ, with its place.

@@ -88,19 +88,6 @@ impl Operation {
         Self::wait(path, FlockOperation::LockExclusive)
     }
 
-    /// The lock, if nobody else has it.
-    ///
-    /// # Errors
-    /// A file that cannot be made.
-    pub fn try_exclusive(path: &Path) -> Result<Option<Self>, Error> {
-        let file = open(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(Error::system("lock", path)(error)),
-        }
-    }
-
     fn wait(path: &Path, operation: FlockOperation) -> Result<Self, Error> {
         let file = open(path)?;
         loop {

@@ -286,11 +286,6 @@ impl Store {
         record::write(&path, &ReferenceRecord { reference, image, target, images, content, updated: now() })
     }
 
-    /// Remembers that a repository holds a blob.
-    pub fn record_origin(&self, blob: &Digest, origin: &Origin) -> Result<(), Error> {
-        origins::add(&self.places, blob, origin)
-    }
-
     /// Repositories that are known to hold a blob.
     pub fn origins(&self, blob: &Digest) -> Vec<Origin> {
         origins::of(&self.places, blob)

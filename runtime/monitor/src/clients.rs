@@ -16,6 +16,8 @@ pub(crate) struct Client {
     pub(crate) connection: Connection,
     /// The streams that it watches.
     pub(crate) attached: Option<Attach>,
+    /// It asks for a pause, which waits for processes that are being made.
+    pub(crate) asks_pause: bool,
     /// What it hears when the container has ended.
     pub(crate) waits_for: Option<Awaited>,
     /// The further process that it has asked for.
@@ -42,6 +44,7 @@ impl Client {
             attached: None,
             waits_for: None,
             exec: None,
+            asks_pause: false,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             is_gone: false,

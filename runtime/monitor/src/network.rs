@@ -162,6 +162,10 @@ impl Network {
             Protocol::Tcp => drop(serve_tcp(socket, target)),
             Protocol::Udp => drop(serve_udp(socket, target)),
         });
+        if port.proxy.is_none() {
+            // No process can be made. Whoever asked is turned away, or we would be asked again at once, for ever.
+            turn_away(&port.held.socket, protocol);
+        }
     }
 
     /// A process has ended; if it passed something on, the next use begins another one.
@@ -212,6 +216,14 @@ impl Network {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
         *self = Self::default();
+    }
+}
+
+/// Takes one client or datagram that waits, and lets it go.
+fn turn_away(socket: &OwnedFd, protocol: Protocol) {
+    match protocol {
+        Protocol::Tcp => drop(rustix::net::accept(socket)),
+        Protocol::Udp => drop(rustix::net::recv(socket, &mut [0; 1], rustix::net::RecvFlags::DONTWAIT)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cove_tests::{Cmd, Scratch};
+use cove_tests::{Cmd, Scratch, words};
 
 /// Which clients of docker say something else than `cove`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,23 +69,6 @@ impl Line {
         self.words.iter().any(|word| word == "inspect")
             && !self.words.iter().any(|word| word.starts_with("-f") || word == "--format")
     }
-}
-
-/// The words of a line, with single quotes as the shell has them.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
-    for letter in line.chars() {
-        match letter {
-            '\'' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            ' ' if !quoted => words.extend(word.take()),
-            letter => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 /// The lines of all scripts, by the names of their files.

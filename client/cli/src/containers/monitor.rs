@@ -188,6 +188,7 @@ pub fn put_right(context: &Context, container: &Container) -> Result<State, Erro
     if is_lost {
         end_leftovers(container);
         sweep_networks(context, None);
+        release(context, container);
         if container.is_removed_at_end() {
             let (record, containers) = (container.record()?, context.containers());
             containers.remove(container)?;
@@ -214,6 +215,23 @@ pub fn sweep_networks(context: &Context, only: Option<&Container>) {
     };
     // What cannot be taken back now is taken when the network has no address left.
     let _ = Networks::of(&places.root, &places.run).sweep(&is_alive);
+}
+
+/// Takes away what its monitor would have: volumes with options that nobody else has, and the bridge of a store at another place.
+fn release(context: &Context, container: &Container) {
+    let Ok(record) = container.record() else { return };
+    let containers = context.containers();
+    // What is in use stays, and goes with its last user.
+    let _ = context.volumes().release(&record.id, &record.mounts, &containers);
+    let places = context.places();
+    let networks = Networks::of(&places.root, &places.run);
+    if !user_namespace::is_own() && networks.removes_unused() {
+        let has_monitor = |id: &str| {
+            let other = ContainerId::try_from(id.to_owned()).ok().and_then(|id| containers.get(&id));
+            other.is_some_and(|other| other.has_monitor())
+        };
+        let _ = networks.remove_unused("bridge", &has_monitor);
+    }
 }
 
 /// Ends what runs on without its monitor: nobody reads what it writes any more.

@@ -80,6 +80,11 @@ impl Execs {
         self.all.is_empty()
     }
 
+    /// Whether the runtime makes one at the moment.
+    pub(super) fn begins(&self) -> bool {
+        self.all.iter().any(|exec| matches!(exec.stage, Stage::Begins(_)))
+    }
+
     /// What there is to wait for.
     pub(super) fn sources(&self) -> impl Iterator<Item = (usize, Ready, PollFd<'_>)> {
         self.all.iter().enumerate().flat_map(|(index, exec)| {
@@ -117,7 +122,7 @@ impl Execs {
     /// A child has ended; whether it was one of these or may become one.
     pub(super) fn child_ended(&mut self, pid: Pid, code: i32) -> bool {
         let Some(exec) = self.all.iter_mut().find(|exec| exec.is(pid)) else {
-            let begins = self.all.iter().any(|exec| matches!(exec.stage, Stage::Begins(_)));
+            let begins = self.begins();
             if begins {
                 self.early.push((pid, code));
             }
@@ -147,7 +152,7 @@ impl Execs {
         } else {
             exec.stage = Stage::Ended(code, Instant::now() + PATIENCE);
         }
-        if !self.all.iter().any(|exec| matches!(exec.stage, Stage::Begins(_))) {
+        if !self.begins() {
             self.early.clear();
         }
         true

@@ -77,7 +77,10 @@ impl Monitor {
                 return self.stop(&stop);
             }
             Message::Signal(number) => self.signal_asked(number),
-            Message::Pause => self.pause(true),
+            Message::Pause => {
+                self.clients[index].asks_pause = true;
+                return;
+            }
             Message::Unpause => self.pause(false),
             Message::Reload => self.reload(),
             // What only monitors say, and what comes before there is one.
@@ -90,12 +93,28 @@ impl Monitor {
             | Message::Done
             | Message::Refused(_) => return self.clients[index].leave(),
         };
+        self.answer_client(index, answer);
+    }
+
+    fn answer_client(&mut self, index: usize, answer: Result<(), Error>) {
         match answer {
             Ok(()) => self.clients[index].say(&Message::Done),
             Err(error) => {
                 let refusal = Refusal { text: error.to_string(), code: 1 };
                 self.clients[index].say(&Message::Refused(refusal));
             }
+        }
+    }
+
+    /// Pauses for whoever has asked for it, unless a process is just being made: the runtime would wait for the frozen cgroup,
+    /// and whoever asked for the process for both.
+    pub(super) fn pause_if_asked(&mut self) {
+        while !self.execs.begins()
+            && let Some(index) = self.clients.iter().position(|client| client.asks_pause)
+        {
+            self.clients[index].asks_pause = false;
+            let answer = self.pause(true);
+            self.answer_client(index, answer);
         }
     }
 

@@ -50,6 +50,7 @@ impl Monitor {
                 }
             }
         }
+        self.pause_if_asked();
         self.begin_execs();
         self.forget_the_gone();
         self.deadlines()?;

@@ -114,11 +114,6 @@ impl Resolver {
         self.questions.values().map(|question| question.deadline).chain(clients).chain(self.paused).min()
     }
 
-    /// Other servers from now on: the host's have changed.
-    pub fn set_servers(&mut self, servers: Vec<SocketAddr>) {
-        self.servers = servers;
-    }
-
     /// Does what can be done now, and a bounded part of it: what is left makes the descriptor readable again.
     pub fn ready(&mut self) {
         let mut events = Vec::with_capacity(TURN);

@@ -58,19 +58,7 @@ pub fn run(context: &Context, arguments: &RemoveContainers) -> Result<(), Error>
 
 /// `rm --link`: the names are those of links.
 fn links(context: &Context, arguments: &RemoveContainers) -> Result<(), Error> {
-    let mut failed = false;
-    for name in &arguments.containers {
-        match remove_link(context, name) {
-            Ok(()) => context.printer.line(name)?,
-            Err(error) => {
-                failed = true;
-                if let Some(text) = error.text() {
-                    context.printer.note(text);
-                }
-            }
-        }
-    }
-    if failed { Err(Error::Told) } else { Ok(()) }
+    super::each_by(context, &arguments.containers, |name| remove_link(context, name))
 }
 
 /// Removes a container.

@@ -88,6 +88,8 @@ struct Again {
     count: u32,
     /// When it is started next.
     due: Option<Instant>,
+    /// The end that this is for: after another one somebody else has started it meanwhile.
+    ended: Option<time::OffsetDateTime>,
 }
 
 impl Watch<'_> {
@@ -182,6 +184,7 @@ impl Watch<'_> {
         let delay = again.row.after(policy, state.exit_code, ran, again.count);
         let delay = delay.filter(|_| starts_with_machine(policy, &state));
         again.due = delay.map(|delay| Instant::now() + delay);
+        again.ended = state.finished_at;
         again.count += 1;
         let what = if again.due.is_some() { "its monitor has died: starts again" } else { "its monitor has died" };
         self.say(&record.name, what);
@@ -222,13 +225,17 @@ impl Watch<'_> {
             self.tried(&container, |watch| watch.look(&container));
         }
         let now = Instant::now();
-        let due: Vec<ContainerId> = self
+        let due: Vec<(ContainerId, Option<time::OffsetDateTime>)> = self
             .restarts
             .iter_mut()
-            .filter_map(|(id, again)| again.due.take_if(|due| *due <= now).map(|_| id.clone()))
+            .filter_map(|(id, again)| again.due.take_if(|due| *due <= now).map(|_| (id.clone(), again.ended)))
             .collect();
-        for container in due.iter().filter_map(|id| containers.get(id)) {
-            self.tried(&container, |watch| watch.start(&container.record()?, &container));
+        for (container, ended) in due.iter().filter_map(|(id, ended)| Some((containers.get(id)?, ended))) {
+            self.tried(&container, |watch| {
+                let (state, _) = container.state()?;
+                let is_that_end = state.status == Status::Exited && state.finished_at == *ended;
+                if is_that_end { watch.start(&container.record()?, &container) } else { Ok(()) }
+            });
         }
         self.restarts.retain(|id, _| containers.get(id).is_some());
         Ok(())
