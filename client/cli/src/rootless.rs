@@ -17,7 +17,7 @@ use crate::error::Error;
 /// namespace that outlives it.
 pub fn enter(context: &Context, starts: bool) -> Result<Option<u8>, Error> {
     let places = context.places();
-    let holder = containers::runtime_of("")?;
+    let holder = containers::own_runtime()?;
     let prepare = |command: &mut Command| {
         let (server, inner) = AgentServer::new()?;
         command.env(AGENT_VARIABLE, inner.as_raw_fd().to_string());

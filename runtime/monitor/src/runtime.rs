@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use cove_container::config::HostConfig;
 use cove_launcher::{Container, RootFolder};
 use rustix::io::FdFlags;
 use rustix::process::Pid;
@@ -54,10 +55,10 @@ pub(crate) enum Making {
 }
 
 impl Runtime {
-    /// `name` is a path, a name on `$PATH`, or empty or `cove-runtime` for ourselves.
-    pub(crate) fn new(name: &str, container: &cove_container::Container, run: &Path) -> Self {
-        let is_ours = matches!(name, "" | "cove" | "cove-runtime");
-        let program = if is_ours { PathBuf::from("/proc/self/exe") } else { PathBuf::from(name) };
+    /// The one that a container asks for.
+    pub(crate) fn new(host: &HostConfig, container: &cove_container::Container, run: &Path) -> Self {
+        let is_ours = host.has_own_runtime();
+        let program = if is_ours { PathBuf::from("/proc/self/exe") } else { PathBuf::from(&host.runtime) };
         let folder = container.run_folder();
         Self {
             program,

@@ -62,7 +62,7 @@ pub(crate) fn open_log(container: &Container, record: &Record) -> Result<Option<
 impl Setup {
     /// Prepares the first start.
     pub(crate) fn new(places: &Places<'_>, container: &Container, record: &Record, home: Option<Home>) -> Self {
-        let runtime = Runtime::new(&record.host_config.runtime, container, places.run);
+        let runtime = Runtime::new(&record.host_config, container, places.run);
         let root = container.run_folder().join("rootfs");
         let places = (places.root.to_owned(), places.run.to_owned());
         Self { runtime, root, files: None, mounts: None, places, network: Network::default(), home }

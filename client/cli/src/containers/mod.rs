@@ -6,6 +6,7 @@ mod detach_keys;
 mod files;
 mod links;
 mod monitor;
+mod runtime;
 mod session;
 mod terminal;
 
@@ -14,7 +15,6 @@ pub use described::{Described, described, disk_usage};
 pub use detach_keys::DetachKeys;
 pub use files::{Access, Files, made, snapshot_options};
 pub use links::remove as remove_link;
-pub use monitor::{
-    Called, ask, ask_within, connect, end_silent, hear_from, put_right, runtime_of, start, sweep_networks,
-};
+pub use monitor::{Called, ask, ask_within, connect, end_silent, hear_from, put_right, start, sweep_networks};
+pub use runtime::{ask_runtime, own_runtime};
 pub use session::{Outcome, Session};

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::runtime::{ask_runtime, own_runtime};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -24,32 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// So often it is looked whether one that does not answer was stopped.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Where `cove-runtime` is: beside `cove`, or where `COVE_RUNTIME` says.
-fn runtime() -> Result<PathBuf, Error> {
-    if let Some(given) = std::env::var_os("COVE_RUNTIME").filter(|given| !given.is_empty()) {
-        return Ok(given.into());
-    }
-    let own = std::env::current_exe().map_err(Error::Io)?;
-    Ok(own.with_file_name("cove-runtime"))
-}
-
-/// The runtime that a container is made with: ours, or the one that `--runtime` names.
-pub fn runtime_of(name: &str) -> Result<PathBuf, Error> {
-    if is_ours(name) { runtime() } else { Ok(PathBuf::from(name)) }
-}
-
-/// Whether a container is made with our own runtime.
-pub fn is_ours(name: &str) -> bool {
-    matches!(name, "" | "cove" | "cove-runtime")
-}
-
 /// A monitor that waits for its container. Let go of, it ends.
 pub struct Called(Connection);
 
 impl Called {
     /// Calls it: it becomes what it is beside whoever makes the container.
     pub fn monitor(context: &Context, id: &ContainerId) -> Result<Self, Error> {
-        let program = runtime()?;
+        let program = own_runtime()?;
         let places = context.places();
         let (ours, theirs) = Connection::pair().map_err(Error::Io)?;
         let mut command = Command::new(&program);
@@ -237,13 +218,6 @@ fn release(context: &Context, container: &Container) {
 /// Ends what runs on without its monitor: nobody reads what it writes any more.
 fn end_leftovers(container: &Container) {
     let Ok(record) = container.record() else { return };
-    let Ok(program) = runtime_of(&record.host_config.runtime) else { return };
-    let mut command = Command::new(program);
-    command.arg("--root").arg(container.run_folder().join("runtime")).args([
-        "delete",
-        "--force",
-        container.id().as_str(),
-    ]);
     // After a start of the machine there is nothing to end, and a runtime says so.
-    let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let _ = ask_runtime(container, &record, ["delete", "--force"]);
 }

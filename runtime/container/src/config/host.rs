@@ -265,6 +265,11 @@ impl Default for HostConfig {
 }
 
 impl HostConfig {
+    /// Whether it is made with our own runtime, not one that `--runtime` names by its path or its name on `$PATH`.
+    pub fn has_own_runtime(&self) -> bool {
+        matches!(self.runtime.as_str(), "" | "cove" | "cove-runtime")
+    }
+
     /// Size of `/dev/shm` in bytes where none was asked for.
     pub const SHM_SIZE: i64 = 64 << 20;
 }

@@ -1,7 +1,6 @@
 //! `cove stats`: what containers use, as the runtime reads it from their cgroups.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cove_container::{Container, Record};
@@ -9,7 +8,7 @@ use cove_engine::user_namespace;
 use serde::Deserialize;
 
 use crate::arguments::Stats;
-use crate::containers::{put_right, runtime_of};
+use crate::containers::{ask_runtime, put_right};
 use crate::context::Context;
 use crate::error::Error;
 use crate::format::{Column, List, Row, row};
@@ -248,17 +247,12 @@ struct Transferred {
 fn sample(found: &Watched, machine: &Machine) -> Result<Option<Sample>, Error> {
     let (state, _) = found.container.state()?;
     let Some(pid) = state.pid.filter(|_| state.status.is_running()) else { return Ok(None) };
-    let runtime = runtime_of(&found.record.host_config.runtime)?;
-    let output = Command::new(&runtime)
-        .arg("--root")
-        .arg(found.container.run_folder().join("runtime"))
-        .args(["events", "--stats", found.record.id.as_str()])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .map_err(|source| Error::NoRuntime { path: runtime, source })?;
     // It may have ended in this moment.
-    let Ok(told) = serde_json::from_slice::<Told>(&output.stdout) else { return Ok(None) };
+    let told = match ask_runtime(&found.container, &found.record, ["events", "--stats"]) {
+        Err(Error::Refused(_)) => None,
+        told => told?,
+    };
+    let Some(told) = told.and_then(|told| serde_json::from_slice::<Told>(&told).ok()) else { return Ok(None) };
     let has_network = found.record.host_config.network_mode.network().is_some();
     let network = if has_network { std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok() } else { None };
     Ok(Some(Sample::of(&told.data, network.as_deref().unwrap_or_default(), machine)))

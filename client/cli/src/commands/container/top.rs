@@ -6,7 +6,7 @@ use cove_container::events::Event;
 use cove_container::{Container, Status};
 
 use crate::arguments::Top;
-use crate::containers::runtime_of;
+use crate::containers::ask_runtime;
 use crate::context::Context;
 use crate::error::Error;
 
@@ -39,22 +39,13 @@ pub fn run(context: &Context, arguments: &Top) -> Result<(), Error> {
 
 /// The numbers of a container's processes, as the runtime knows them.
 pub(super) fn pids(container: &Container) -> Result<Vec<i32>, Error> {
-    let runtime = runtime_of(&container.record()?.host_config.runtime)?;
-    let output = Command::new(&runtime)
-        .arg("--root")
-        .arg(container.run_folder().join("runtime"))
-        .args(["ps", "--format", "json", container.id().as_str()])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| Error::NoRuntime { path: runtime, source })?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        // It may have ended in this moment, or begin again.
-        let is_there = container.state()?.0.status.is_running() && !text.contains("does not exist");
-        let not_running = || format!("Container {} is not running", container.id());
-        return Err(Error::Refused(if is_there { text } else { not_running() }));
-    }
-    Ok(serde_json::from_slice(&output.stdout).map_err(std::io::Error::from)?)
+    let not_running = || Error::Refused(format!("Container {} is not running", container.id()));
+    let told = match ask_runtime(container, &container.record()?, ["ps", "--format", "json"]) {
+        // It may have ended in this moment.
+        Err(Error::Refused(_)) if !container.state()?.0.status.is_running() => return Err(not_running()),
+        told => told?.ok_or_else(not_running)?,
+    };
+    Ok(serde_json::from_slice(&told).map_err(std::io::Error::from)?)
 }
 
 /// What `ps` prints, or what it complains of.

@@ -1,7 +1,5 @@
 //! `cove update`: other limits, also for a container that runs.
 
-use std::process::{Command, Stdio};
-
 use cove_container::check::{Kernel, check_limits};
 use cove_container::config::{HostConfig, RestartCondition};
 use cove_container::events::Event;
@@ -11,7 +9,7 @@ use cove_container::{Container, Record};
 use cove_engine::user_namespace;
 
 use crate::arguments::Update;
-use crate::containers::{ask, runtime_of};
+use crate::containers::{ask, ask_runtime};
 use crate::context::Context;
 use crate::error::Error;
 use crate::options::{OptionError, restart_policy};
@@ -176,18 +174,9 @@ fn limit(container: &Container, record: &Record, now: &HostConfig) -> Result<(),
     if changed.is_empty() {
         return Ok(());
     }
-    let runtime = runtime_of(&record.host_config.runtime)?;
-    let mut command = Command::new(&runtime);
-    command.arg("--root").arg(container.run_folder().join("runtime")).arg("update").stdin(Stdio::null());
-    for (name, value) in &changed {
-        command.arg(format!("--{name}={value}"));
-    }
-    let output = command.arg(container.id().as_str()).output();
-    let output = output.map_err(|source| Error::NoRuntime { path: runtime, source })?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(Error::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
-    }
+    let limits = changed.iter().map(|(name, value)| format!("--{name}={value}"));
+    // One that has just ended has the limits from its next start on.
+    ask_runtime(container, record, std::iter::once("update".to_owned()).chain(limits)).map(drop)
 }
 
 /// The limits, as runtimes name them.
